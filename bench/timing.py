@@ -1,0 +1,106 @@
+"""Contestants take turns in one process, A B A B, and the median of each is its time."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+Contestant = Callable[[int], object]
+"""What is timed. Its argument chooses among the input sets, 0 to `sets` - 1."""
+
+
+_WARM_UP = 2
+_FEWEST_SAMPLES = 5
+_MOST_SAMPLES = 200
+
+
+def median_times(
+    contestants: Mapping[str, Contestant],
+    device: torch.device,
+    *,
+    seconds: float,
+    sets: int = 1,
+) -> dict[str, float]:
+    """Median milliseconds a call of each contestant.
+
+    A sample on a CPU is one call under a host clock. On a GPU it is one call for every input
+    set, one after the other, between two device events: with sets that together exceed the L2
+    cache, no call finds its input there.
+
+    Args:
+        contestants: by name, in the order of their turns.
+        device: where they run.
+        seconds: measuring time of each contestant, at least; slow ones take longer, for they get
+            at least five samples.
+        sets: number of input sets.
+    """
+    for contestant in contestants.values():
+        for turn in range(_WARM_UP * sets):
+            contestant(turn % sets)
+    sample = _sample_cuda if device.type == "cuda" else _sample_cpu
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+
+    def unfinished(name: str) -> bool:
+        done = samples[name]
+        spent = sum(done) * (sets if device.type == "cuda" else 1)
+        return len(done) < _FEWEST_SAMPLES or (spent < seconds * 1e3 and len(done) < _MOST_SAMPLES)
+
+    turn = 0
+    while waiting := [name for name in contestants if unfinished(name)]:
+        for name in waiting:
+            samples[name].append(sample(contestants[name], sets, turn))
+        turn += 1
+    return {name: statistics.median(done) for name, done in samples.items()}
+
+
+def _sample_cpu(contestant: Contestant, sets: int, turn: int) -> float:
+    start = time.perf_counter()
+    contestant(turn % sets)
+    return (time.perf_counter() - start) * 1e3
+
+
+def _sample_cuda(contestant: Contestant, sets: int, turn: int) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for index in range(sets):
+        contestant(index)
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / sets
+
+
+def graph_times(
+    contestants: Mapping[str, Contestant],
+    device: torch.device,
+    *,
+    seconds: float,
+    sets: int,
+) -> dict[str, float]:
+    """`median_times` with each contestant's calls replayed as one CUDA graph.
+
+    That leaves out what launching a kernel costs the host, which is most of the time of small
+    ones. Must run on the stream on which the contestants were prepared, and not the default one.
+
+    Raises:
+        RuntimeError: CUDA cannot capture a contestant.
+    """
+    stream = torch.cuda.current_stream(device)
+    replays: dict[str, Contestant] = {}
+    for name, contestant in contestants.items():
+        for index in range(sets):
+            contestant(index)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            for index in range(sets):
+                contestant(index)
+        replays[name] = _replay(graph)
+    times = median_times(replays, device, seconds=seconds)
+    return {name: value / sets for name, value in times.items()}
+
+
+def _replay(graph: torch.cuda.CUDAGraph) -> Contestant:
+    return lambda _: graph.replay()

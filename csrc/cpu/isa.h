@@ -1,0 +1,13 @@
+// Which of the instruction sets that csrc/cpu/isa was compiled for this processor runs.
+#pragma once
+
+namespace hpvod {
+
+enum class Isa { kPortable, kAvx2, kAvx512 };
+
+// The best one, or the one that the environment variable HPVOD_CPU_ISA (portable, avx2
+// or avx512) limits it to. Read once.
+Isa cpu_isa();
+const char* cpu_isa_name();
+
+}  // namespace hpvod

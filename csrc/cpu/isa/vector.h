@@ -1,0 +1,165 @@
+// A vector register of this instruction set as a value, through the vector extensions
+// that GCC and Clang share. Included only by csrc/cpu/isa/*.cpp: everything lives in the
+// namespace HPVOD_ISA, so that no function compiled for a newer processor can be linked
+// into the path of an older one.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "../../kernels/dtype.h"
+
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+#define HPVOD_INLINE inline __attribute__((always_inline))
+
+namespace hpvod {
+namespace HPVOD_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <typename E, int kCount>
+struct VectorOf {
+  typedef E type __attribute__((vector_size(sizeof(E) * kCount)));
+};
+
+// How many elements of type T a register of accumulate_t<T> holds.
+template <typename T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(accumulate_t<T>));
+
+template <typename T>
+using Vector = typename VectorOf<accumulate_t<T>, kLanes<T>>::type;
+
+template <typename To, typename From>
+HPVOD_INLINE To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <typename T>
+HPVOD_INLINE Vector<T> splat(accumulate_t<T> value) {
+  return value - Vector<T>{};
+}
+
+template <typename T>
+HPVOD_INLINE Vector<T> load(const T* source) {
+  constexpr int lanes = kLanes<T>;
+  if constexpr (std::is_same_v<T, accumulate_t<T>>) {
+    Vector<T> value;
+    memcpy(&value, source, sizeof(value));
+    return value;
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    typename VectorOf<uint16_t, lanes>::type bits;
+    memcpy(&bits, source, sizeof(bits));
+    using Wide = typename VectorOf<uint32_t, lanes>::type;
+    return bit_cast<Vector<T>>(__builtin_convertvector(bits, Wide) << 16);
+  } else {
+#if defined(__AVX512F__)
+    return bit_cast<Vector<T>>(
+        _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
+#elif defined(__F16C__)
+    return bit_cast<Vector<T>>(
+        _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
+#else
+    Vector<T> value;
+    for (int i = 0; i < lanes; ++i) value[i] = widen(source[i]);
+    return value;
+#endif
+  }
+}
+
+template <typename T>
+HPVOD_INLINE void store(T* target, Vector<T> value) {
+  constexpr int lanes = kLanes<T>;
+  if constexpr (std::is_same_v<T, accumulate_t<T>>) {
+    memcpy(target, &value, sizeof(value));
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    // As narrow<BFloat16>, on all lanes at once.
+    using Wide = typename VectorOf<uint32_t, lanes>::type;
+    using Narrow = typename VectorOf<uint16_t, lanes>::type;
+    const Wide bits = bit_cast<Wide>(value);
+    const Wide rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const Wide is_nan = bit_cast<Wide>((bits & 0x7fffffffu) > 0x7f800000u);
+    const Wide selected = (rounded & ~is_nan) | (0x7fc0u & is_nan);
+    const Narrow narrowed = __builtin_convertvector(selected, Narrow);
+    memcpy(target, &narrowed, sizeof(narrowed));
+  } else {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
+                        _mm512_cvtps_ph(bit_cast<__m512>(value), _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
+                     _mm256_cvtps_ph(bit_cast<__m256>(value), _MM_FROUND_TO_NEAREST_INT));
+#else
+    for (int i = 0; i < lanes; ++i) target[i] = narrow<T>(value[i]);
+#endif
+  }
+}
+
+// The first `count` elements only; the other lanes read as zero and are not written.
+template <typename T>
+HPVOD_INLINE Vector<T> load(const T* source, int64_t count) {
+  T buffer[kLanes<T>] = {};
+  memcpy(buffer, source, count * sizeof(T));
+  return load(buffer);
+}
+
+template <typename T>
+HPVOD_INLINE void store(T* target, Vector<T> value, int64_t count) {
+  T buffer[kLanes<T>];
+  store(buffer, value);
+  memcpy(target, buffer, count * sizeof(T));
+}
+
+template <typename T>
+HPVOD_INLINE accumulate_t<T> sum(Vector<T> value) {
+  accumulate_t<T> total = 0;
+  for (int i = 0; i < kLanes<T>; ++i) total += value[i];
+  return total;
+}
+
+// (a0, b0, a1, b1, ...) of the low (kHigh = 0) or high half of the lanes of a and b.
+template <int kHigh, typename V, int... kIndex>
+HPVOD_INLINE V interleave(V a, V b, std::integer_sequence<int, kIndex...>) {
+  constexpr int lanes = sizeof...(kIndex);
+#ifdef __clang__
+  return __builtin_shufflevector(a, b,
+                                 (kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...);
+#else
+  using Index = decltype(a < b);
+  return __builtin_shuffle(
+      a, b, Index{(kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...});
+#endif
+}
+
+// Transposes a square of kSize vectors of kSize lanes: after log2(kSize) interleavings of
+// its lower with its upper half, lane j of row i has come to lane i of row j.
+template <int kSize, typename V>
+HPVOD_INLINE void transpose(V (&rows)[kSize]) {
+  constexpr auto lanes = std::make_integer_sequence<int, kSize>();
+  V other[kSize];
+#pragma GCC unroll 8
+  for (int pass = 1; pass < kSize; pass *= 2) {
+#pragma GCC unroll 32
+    for (int i = 0; i < kSize / 2; ++i) {
+      other[2 * i] = interleave<0>(rows[i], rows[i + kSize / 2], lanes);
+      other[2 * i + 1] = interleave<1>(rows[i], rows[i + kSize / 2], lanes);
+    }
+#pragma GCC unroll 32
+    for (int i = 0; i < kSize; ++i) rows[i] = other[i];
+  }
+}
+
+}  // namespace HPVOD_ISA
+}  // namespace hpvod

@@ -1,0 +1,1 @@
+"""One file an op: its public function, checks, fake kernel and autograd formula."""

@@ -1,0 +1,95 @@
+"""Boxes in the legacy convention of the paper's detectors.
+
+A box is (x1, y1, x2, y2) in pixels of the network's input and both its corners are pixels of the
+object: it is x2 - x1 + 1 wide, and a box of one pixel has x1 == x2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+
+def base_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Faster R-CNN's anchors around the first cell of the feature map.
+
+    Args:
+        stride: Side in pixels of a feature map cell, which is also the base anchor's.
+        scales: Multiples of the base anchor's side.
+        ratios: Heights over widths; sides are rounded to whole pixels before they are scaled.
+
+    Returns:
+        [len(ratios) * len(scales), 4] float32 on the CPU, ratio by ratio.
+    """
+    centre = (stride - 1) / 2
+    anchors = []
+    for ratio in ratios:
+        width = round(math.sqrt(stride * stride / ratio))
+        height = round(width * ratio)
+        for scale in scales:
+            x, y = (width * scale - 1) / 2, (height * scale - 1) / 2
+            anchors.append((centre - x, centre - y, centre + x, centre + y))
+    return torch.tensor(anchors, dtype=torch.float32, device="cpu")
+
+
+def grid_anchors(base: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """The base anchors [A, 4] at every cell: [height * width * A, 4], row by row of cells."""
+    y = torch.arange(height, dtype=base.dtype, device=base.device) * stride
+    x = torch.arange(width, dtype=base.dtype, device=base.device) * stride
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    shifts = torch.stack((x, y, x, y), dim=-1)
+    return (shifts[:, :, None] + base).reshape(-1, 4)
+
+
+def decode_boxes(boxes: Tensor, deltas: Tensor, std: Sequence[float]) -> Tensor:
+    """Boxes moved by a network's outputs, Faster R-CNN's way.
+
+    Args:
+        boxes: [..., 4].
+        deltas: [..., 4], the (dx, dy, dw, dh) of which the centre moves by (dx, dy) sizes and the
+            size grows by exp(dw, dh), each divided by its `std`.
+        std: What the training targets were divided by.
+
+    Returns:
+        [..., 4].
+    """
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    dx, dy, dw, dh = (delta * factor for delta, factor in zip(deltas.unbind(-1), std, strict=True))
+    width, height = x2 - x1 + 1, y2 - y1 + 1
+    x = x1 + 0.5 * (width - 1) + dx * width
+    y = y1 + 0.5 * (height - 1) + dy * height
+    half_width = 0.5 * (dw.exp() * width - 1)
+    half_height = 0.5 * (dh.exp() * height - 1)
+    return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), dim=-1)
+
+
+def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Boxes [..., 4] with their corners moved into an image of (height, width) pixels."""
+    height, width = image_size
+    x = boxes[..., 0::2].clamp(0, width - 1)
+    y = boxes[..., 1::2].clamp(0, height - 1)
+    return torch.stack((x, y), dim=-1).flatten(-2)
+
+
+def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """Greedy non-maximum suppression among boxes of the same label.
+
+    torchvision takes a box as the continuous rectangle between its corners. Moving x2 and y2 by 1
+    makes its areas and intersections, and so its IoU, those of the legacy convention exactly.
+
+    Args:
+        boxes: [K, 4].
+        scores: [K].
+        labels: [K] integers.
+        threshold: A box goes if its IoU with a better one of its label is above this.
+
+    Returns:
+        The indices kept, best score first.
+    """
+    rectangles = torch.cat((boxes[:, :2], boxes[:, 2:] + 1), dim=1)
+    kept: Tensor = batched_nms(rectangles, scores, labels, threshold)
+    return kept

@@ -1,0 +1,330 @@
+"""The command `hpvod`. PyTorch takes seconds to import, so only a run that needs it does so."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hpvod.config import ModelConfig
+from hpvod.draw import draw
+from hpvod.method import PRESETS, Method
+from hpvod.results import ResultsError, ResultsWriter
+from hpvod.video import DEFAULT_FPS, RGB, VideoError, VideoReader, open_video
+from hpvod.video_writer import VideoWriter
+
+if TYPE_CHECKING:
+    from hpvod.detector import FrameResult
+    from hpvod.model import HPVODModel
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+class _RefusedError(ValueError):
+    """The command cannot be carried out as it was given."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hpvod {importlib.metadata.version('hpvod')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Video object detection that recomputes only what has changed."""
+
+
+@app.command()
+def detect(
+    video: Annotated[
+        str, typer.Argument(help="A video file, a folder of frames or a quoted glob of frames.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Annotated video to write (.mp4).")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="JSON Lines to write, one object a frame.")
+    ] = None,
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "c3",
+    weights: Annotated[Path | None, typer.Option(help="The model, an hpvod .safetensors.")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Run an untrained model instead.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Of --random-weights: resnet101 or tiny.", show_default="resnet101"),
+    ] = None,
+    score_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out boxes that score less.")
+    ] = 0.5,
+    show_mask: Annotated[
+        bool, typer.Option("--show-mask", help="Tint what was recomputed on non-key frames.")
+    ] = False,
+    interval: Annotated[
+        int | None, typer.Option(help="Frames between key frames (dff, c1, c2).")
+    ] = None,
+    tau: Annotated[
+        float | None,
+        typer.Option(help="Recompute where the predicted consistency is at most this (c2, c3)."),
+    ] = None,
+    gamma: Annotated[
+        float | None,
+        typer.Option(help="Share to recompute above which a frame becomes a key frame (c3)."),
+    ] = None,
+    short_side: Annotated[
+        int | None,
+        typer.Option(min=32, help="Pixels that a frame's shorter side is resized to."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cuda if there is one")
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames a second of a folder or glob.", show_default=f"{DEFAULT_FPS:g}"),
+    ] = None,
+) -> None:
+    """Detect objects in a video; write it with boxes, the results as JSON Lines, or both.
+
+    Everything written stays readable if the run fails or is interrupted.
+    """
+    tally = _Tally()
+    try:
+        chosen = _method(method, interval=interval, tau=tau, gamma=gamma)
+        if output is None and json is None:
+            raise _RefusedError("nothing to write: give --output, --json or both")
+        _check_model_choice(weights, random_weights, model)
+        with ExitStack() as stack:
+            reader = stack.enter_context(open_video(video, fps))
+            outputs = [path for path in (output, json) if path is not None]
+            _check_outputs(outputs, [*reader.files, *([weights] if weights else [])])
+            writer = None
+            if output is not None:
+                writer = VideoWriter(output, reader.size, reader.rate, reader.time_base)
+                stack.enter_context(writer)
+            network = _load(weights, model, device, short_side)
+            run = _Run(reader, network, chosen, score_threshold, show_mask)
+            results = None
+            if json is not None:
+                results = stack.enter_context(ResultsWriter(json, network.config.classes))
+            tally.started = perf_counter()
+            with _progress(reader) as progress:
+                for frame, result in run:
+                    if results is not None:
+                        results.write(result)
+                    if writer is not None and result.time is not None:
+                        writer.write(run.drawn(frame, result), result.time)
+                    tally.add(result)
+                    progress.update(0, advance=1, tally=str(tally))
+    except (_RefusedError, VideoError, ResultsError) as error:
+        typer.echo(f"hpvod: error: {error}{tally.kept()}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo(f"hpvod: interrupted{tally.kept()}", err=True)
+        raise typer.Exit(130) from error
+    typer.echo(f"{tally.frames} frames, {tally}", err=True)
+
+
+@dataclass
+class _Tally:
+    started: float = 0.0
+    frames: int = 0
+    key_frames: int = 0
+    updated: float = 0.0
+
+    def add(self, result: FrameResult) -> None:
+        self.frames += 1
+        self.key_frames += result.is_key
+        self.updated += result.updated
+
+    def __str__(self) -> str:
+        speed = self.frames / (perf_counter() - self.started)
+        mean = self.updated / max(self.frames, 1)
+        return f"{speed:.1f} frames/s, {self.key_frames} key frames, mean updated {mean:.1%}"
+
+    def kept(self) -> str:
+        return f"; the results of {self.frames} frames are kept" if self.frames else ""
+
+
+class _Run:
+    """Pairs of frame and result; after an error of the reader come the results still owed."""
+
+    def __init__(
+        self,
+        reader: VideoReader,
+        model: HPVODModel,
+        method: Method,
+        score_threshold: float,
+        show_mask: bool,
+    ) -> None:
+        from hpvod.detector import VideoDetector
+        from hpvod.preprocess import Preprocess
+
+        self._reader = reader
+        self._detector = VideoDetector(model, method)
+        self._score_threshold = score_threshold
+        self._names = model.config.classes
+        self._owed: deque[RGB] = deque()
+        self._error: VideoError | None = None
+        width, height = reader.size
+        try:
+            image_height, image_width = Preprocess(model.config).image_size(height, width)
+        except ValueError as error:
+            raise _RefusedError(f"{reader.files[0]}: {error}") from error
+        cell = 16 * width / image_width, 16 * height / image_height
+        self._mask_cell = cell if show_mask else None
+
+    def __iter__(self) -> Iterator[tuple[RGB, FrameResult]]:
+        for result in self._detector.run(self._frames()):
+            sure = result.scores >= self._score_threshold
+            yield (
+                self._owed.popleft(),
+                dataclasses.replace(
+                    result,
+                    boxes=result.boxes[sure],
+                    labels=result.labels[sure],
+                    scores=result.scores[sure],
+                ),
+            )
+        if self._error is not None:
+            raise self._error
+
+    def drawn(self, frame: RGB, result: FrameResult) -> RGB:
+        return draw(frame, result, self._names, self._mask_cell)
+
+    def _frames(self) -> Iterator[tuple[RGB, float]]:
+        try:
+            for frame, time in self._reader:
+                self._owed.append(frame)
+                yield frame, time
+        except VideoError as error:
+            self._error = error
+
+
+def _method(name: str, **knobs: float | None) -> Method:
+    if name not in PRESETS:
+        raise _RefusedError(f"--method: unknown method {name!r}; choose from {', '.join(PRESETS)}")
+    given = {knob: value for knob, value in knobs.items() if value is not None}
+    for knob in given:
+        if knob not in _knobs(PRESETS[name]):
+            readers = ", ".join(other for other in PRESETS if knob in _knobs(PRESETS[other]))
+            raise _RefusedError(f"--{knob} means nothing to {name}; it is for {readers}")
+    try:
+        return dataclasses.replace(PRESETS[name], **given)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise _RefusedError(f"--{error}") from error
+
+
+def _knobs(method: Method) -> set[str]:
+    """What the method reads; an interval of 1 makes per_frame and fgfa what they are."""
+    knobs = set()
+    if method.key == "adaptive":
+        knobs.add("gamma")
+    elif method.interval > 1:
+        knobs.add("interval")
+    if method.do_spatial or method.key == "adaptive":
+        knobs.add("tau")
+    return knobs
+
+
+def _check_model_choice(weights: Path | None, random_weights: bool, model: str | None) -> None:
+    if weights is None and not random_weights:
+        raise _RefusedError(
+            "no weights: give --weights FILE, or --random-weights to run an untrained model"
+        )
+    if weights is not None and random_weights:
+        raise _RefusedError("--weights and --random-weights exclude each other")
+    if model is not None and not random_weights:
+        raise _RefusedError("--model is for --random-weights; a weights file says what it holds")
+
+
+def _check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
+    """Finds before the work what would fail after it; nothing is overwritten yet."""
+    taken = {_identity(path): path for path in inputs}
+    for path in outputs:
+        identity = _identity(path)
+        if identity in taken:
+            raise _RefusedError(f"{path}: would overwrite {taken[identity]}")
+        taken[identity] = path
+        existed = path.exists()
+        try:
+            path.open("ab").close()
+        except OSError as error:
+            raise _RefusedError(f"{path}: cannot be written ({error.strerror})") from error
+        if not existed:
+            path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    """The same for every name of a file, hard links included."""
+    try:
+        status = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def _load(
+    weights: Path | None, preset: str | None, device: str | None, short_side: int | None
+) -> HPVODModel:
+    import torch
+
+    from hpvod.model import build_model
+    from hpvod.weights import WeightsError, load_model
+
+    where = _device(device, torch.cuda.device_count())
+    try:
+        if weights is not None:
+            model = load_model(weights)
+        else:
+            model = build_model(ModelConfig.preset(preset or "resnet101"))
+    except WeightsError as error:
+        raise _RefusedError(str(error)) from error
+    except ValueError as error:
+        raise _RefusedError(f"--model: {error}") from error
+    if short_side is not None:
+        long_side = round(model.config.long_side * short_side / model.config.short_side)
+        model.config = dataclasses.replace(model.config, short_side=short_side, long_side=long_side)
+    return model.to(where)
+
+
+def _device(name: str | None, gpus: int) -> str:
+    if name is None:
+        return "cuda" if gpus else "cpu"
+    known = ["cpu", "cuda", *(f"cuda:{index}" for index in range(gpus))]
+    if name not in known:
+        raise _RefusedError(f"--device: unknown device {name!r}; choose cpu, cuda or cuda:N")
+    if name == "cuda" and not gpus:
+        raise _RefusedError("--device cuda: PyTorch finds no GPU on this machine")
+    return name
+
+
+def _progress(reader: VideoReader) -> Progress:
+    console = Console(stderr=True)
+    progress = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[tally]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    progress.add_task("", total=reader.frame_count, tally="")
+    return progress

@@ -1,0 +1,111 @@
+"""The flow network N_flow of Eq. 5: FlowNet "simple" with a head for the consistency Q."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_ENCODER = (
+    ("conv1", 64, 7, 2),
+    ("conv2", 128, 5, 2),
+    ("conv3", 256, 5, 2),
+    ("conv3_1", 256, 3, 1),
+    ("conv4", 512, 3, 2),
+    ("conv4_1", 512, 3, 1),
+    ("conv5", 512, 3, 2),
+    ("conv5_1", 512, 3, 1),
+    ("conv6", 1024, 3, 2),
+    ("conv6_1", 1024, 3, 1),
+)
+_DECODER = (("conv5_1", 512), ("conv4_1", 256), ("conv3_1", 128), ("conv2", 64))
+_NEGATIVE_SLOPE = 0.1
+# The pre-trained flow is in units of 20 image pixels; a feature pixel is 16, the input half size.
+_FLOW_SCALE = 2.5
+
+
+class FlowOutput(NamedTuple):
+    """What the flow network says of frame i and key frame k, at the feature maps' resolution."""
+
+    flow: Tensor
+    """M_{i->k} [N, 2, h, w], (dx, dy): how far away i's content lies in k's map, in its pixels."""
+    quality: Tensor
+    """Q_{k->i} [N, 1, h, w]: propagation is bad where it is <= tau."""
+    scale: Tensor | None
+    """DFF's factor [N, C, h, w] on the propagated features, where the network has that head."""
+
+
+class _Refinement(nn.Module):
+    """One level up in the decoder."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.flow = nn.Conv2d(inputs, 2, 3, padding=1)
+        self.upsample_flow = nn.ConvTranspose2d(2, 2, 4, 2, padding=1)
+        self.deconv = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        # Padding 1 is the references' crop at offset (1, 1); the far edge is cropped to the skip.
+        height, width = skip.shape[-2:]
+        flow = self.upsample_flow(self.flow(x))[..., :height, :width]
+        deconv = F.leaky_relu(self.deconv(x)[..., :height, :width], _NEGATIVE_SLOPE)
+        return torch.cat((skip, deconv, flow), dim=1)
+
+
+class FlowNetwork(nn.Module):
+    """FlowNetS on half-resolution images, pooled to the feature maps' resolution."""
+
+    def __init__(self, width: float, scale_channels: int | None) -> None:
+        """Build the network.
+
+        Args:
+            width: Multiplier of all channel counts but the flow's.
+            scale_channels: Channels of DFF's scale map, or None for a network without it.
+        """
+        super().__init__()
+        channels = {name: round(width * count) for name, count, _, _ in _ENCODER}
+        self.encoder = nn.ModuleDict()
+        inputs = 6
+        for name, _, kernel, stride in _ENCODER:
+            self.encoder[name] = nn.Conv2d(inputs, channels[name], kernel, stride, kernel // 2)
+            inputs = channels[name]
+        self.decoder = nn.ModuleDict()
+        for skip, count in _DECODER:
+            outputs = round(width * count)
+            self.decoder[skip] = _Refinement(inputs, outputs)
+            inputs = channels[skip] + outputs + 2
+        self.flow = nn.Conv2d(inputs, 2, 3, padding=1)
+        self.quality = nn.Conv2d(inputs, 1, 3, padding=1)
+        self.scale = None if scale_channels is None else nn.Conv2d(inputs, scale_channels, 1)
+
+    def forward(self, current: Tensor, key: Tensor) -> FlowOutput:
+        """Motion and consistency from the key frame to the current one.
+
+        Args:
+            current: [N, 3, h, w], the frame I_i as the feature network takes it.
+            key: [N, 3, h, w], the key frame I_k.
+
+        Returns:
+            Maps of ceil(h / 16) x ceil(w / 16), the feature maps' size.
+
+        Raises:
+            ValueError: The images are not of the same shape [N, 3, h, w].
+        """
+        if current.ndim != 4 or current.shape[1] != 3 or current.shape != key.shape:
+            raise ValueError(
+                "current and key must both be [N, 3, h, w], "
+                f"not {list(current.shape)} and {list(key.shape)}"
+            )
+        # Like the feature network's, every layer that strides rounds its size up: equal sizes.
+        x = F.avg_pool2d(torch.cat((current, key), dim=1), 2, ceil_mode=True) / 255
+        skips: dict[str, Tensor] = {}
+        for name, convolution in self.encoder.items():
+            x = F.leaky_relu(convolution(x), _NEGATIVE_SLOPE)
+            skips[name] = x
+        for name, refinement in self.decoder.items():
+            x = refinement(x, skips[name])
+        x = F.avg_pool2d(x, 2, ceil_mode=True)
+        scale = None if self.scale is None else self.scale(x)
+        return FlowOutput(self.flow(x) * _FLOW_SCALE, self.quality(x), scale)

@@ -1,0 +1,73 @@
+"""Drives CMake (CMakeLists.txt is the build) and tags the wheel abi3."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+def torch_dir() -> Path:
+    import torch
+
+    return Path(torch.__file__).parent
+
+
+class CMakeBuild(build_ext):
+    """Builds every binding in one CMake run."""
+
+    def run(self) -> None:
+        compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), "")
+        if not compiler or not shutil.which(compiler.split()[0]):
+            wanted = f"CXX={compiler} was not found" if compiler else "none was found"
+            sys.exit(
+                f"hpvod needs a C++17 compiler (GCC or Clang) to build, and {wanted}: install one, "
+                "for example with `apt-get install g++`, or set CXX to it."
+            )
+        build = Path(self.build_temp).resolve() / "cmake"
+        build.mkdir(parents=True, exist_ok=True)
+        options = {
+            "CMAKE_BUILD_TYPE": "Release",
+            "HPVOD_TORCH_DIR": torch_dir(),
+            "HPVOD_PYTHON_INCLUDE": sysconfig.get_paths()["include"],
+            "HPVOD_CUDA": os.environ.get("HPVOD_CUDA", "auto"),
+            "HPVOD_CUDA_ARCHS": os.environ.get("HPVOD_CUDA_ARCHS", ""),
+        }
+        arguments = [f"-D{name}={value}" for name, value in options.items()]
+        for command in (
+            ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *arguments],
+            ["cmake", "--build", str(build)],
+        ):
+            if subprocess.run(command, check=False).returncode:
+                sys.exit(f"hpvod: `{' '.join(command[:3])} ...` failed; its own words are above.")
+
+        package = ROOT / "hpvod_ops" if self.inplace else Path(self.build_lib) / "hpvod_ops"
+        package.mkdir(parents=True, exist_ok=True)
+        for library in build.glob("_C*.abi3.so"):
+            shutil.copy2(library, package)
+
+    def get_outputs(self) -> list[str]:
+        return [str(path) for path in (Path(self.build_lib) / "hpvod_ops").glob("_C*.abi3.so")]
+
+
+class Abi3Wheel(bdist_wheel):
+    """One wheel for every Python from 3.10 on."""
+
+    def finalize_options(self) -> None:
+        self.py_limited_api = "cp310"
+        super().finalize_options()
+
+
+setup(
+    ext_modules=[Extension("hpvod_ops._C", sources=[], py_limited_api=True)],
+    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": Abi3Wheel},
+)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, grid_anchors, nms
+
+from . import literal_boxes
+
+UNIT = (1.0, 1.0, 1.0, 1.0)
+
+
+def test_anchors_are_faster_rcnns() -> None:
+    table = [
+        [-84, -40, 99, 55],
+        [-176, -88, 191, 103],
+        [-360, -184, 375, 199],
+        [-56, -56, 71, 71],
+        [-120, -120, 135, 135],
+        [-248, -248, 263, 263],
+        [-36, -80, 51, 95],
+        [-80, -168, 95, 183],
+        [-168, -344, 183, 359],
+    ]
+    assert base_anchors(16, (8, 16, 32), (0.5, 1, 2)).tolist() == table
+
+
+def test_grid_goes_along_rows_and_the_anchors_of_a_cell_are_neighbours() -> None:
+    base = torch.tensor([[0.0, 0.0, 15.0, 15.0], [-8.0, 0.0, 23.0, 15.0]])
+    anchors = grid_anchors(base, 2, 3, 16).reshape(2, 3, 2, 4)
+    for y in range(2):
+        for x in range(3):
+            shift = torch.tensor([16 * x, 16 * y, 16 * x, 16 * y])
+            assert torch.equal(anchors[y, x], base + shift)
+
+
+@pytest.mark.parametrize(
+    ("box", "delta", "expected"),
+    [
+        ([10, 20, 29, 59], [0, 0, 0, 0], [10, 20, 29, 59]),
+        # A box 20 wide and 40 high moves by half its width and a quarter of its height.
+        ([10, 20, 29, 59], [0.5, -0.25, 0, 0], [20, 10, 39, 49]),
+        # Doubled around its centre (19.5, 39.5): 40 wide, so from 0 to 39.
+        ([10, 20, 29, 59], [0, 0, math.log(2), 0], [0, 20, 39, 59]),
+        ([5, 5, 5, 5], [1, 0, 0, math.log(3)], [6, 4, 6, 6]),
+    ],
+)
+def test_decode(box: list[float], delta: list[float], expected: list[float]) -> None:
+    found = decode_boxes(torch.tensor([box]).double(), torch.tensor([delta]).double(), UNIT)
+    torch.testing.assert_close(found, torch.tensor([expected]).double(), rtol=0, atol=1e-12)
+
+
+def test_decode_takes_the_targets_standard_deviation() -> None:
+    box = torch.tensor([[0.0, 0.0, 9.0, 9.0]], dtype=torch.float64)
+    found = decode_boxes(box, torch.ones(1, 4, dtype=torch.float64), (0.1, 0.2, 0.3, 0.4))
+    expected = torch.tensor([literal_boxes.decode([0, 0, 9, 9], UNIT, (0.1, 0.2, 0.3, 0.4))])
+    torch.testing.assert_close(found, expected.double(), rtol=0, atol=1e-6)
+
+
+def test_clip_keeps_corners_on_pixels_of_the_image() -> None:
+    boxes = torch.tensor([[[-5.0, -6.0, 200.0, 100.0], [3.0, 99.0, 4.0, 120.0]]])
+    expected = torch.tensor([[[0.0, 0.0, 149.0, 99.0], [3.0, 99.0, 4.0, 99.0]]])
+    assert torch.equal(clip_boxes(boxes, (100, 150)), expected)
+
+
+def test_nms_counts_both_corners() -> None:
+    # One pixel of overlap and 3 in all: IoU 1/3, but 0 if corners were points.
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 2.0, 0.0]])
+    scores, labels = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.int64)
+    assert nms(boxes, scores, labels, 0.3).tolist() == [0]
+    assert nms(boxes, scores, labels, 0.34).tolist() == [0, 1]
+
+
+def test_nms_keeps_a_box_at_the_threshold() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]])  # IoU 1/2 exactly
+    scores, labels = torch.tensor([0.8, 0.9]), torch.zeros(2, dtype=torch.int64)
+    assert nms(boxes, scores, labels, 0.5).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("count", [1, 50, 1500])
+def test_nms_equals_a_loop_over_labels(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    corner = 100 * torch.rand(count, 2, generator=generator)
+    boxes = torch.cat((corner, corner + 60 * torch.rand(count, 2, generator=generator)), 1)
+    scores = torch.rand(count, generator=generator)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    expected = []
+    for label in range(4):
+        of_label = (labels == label).nonzero()[:, 0].tolist()
+        kept = literal_boxes.nms(boxes[of_label].tolist(), scores[of_label].tolist(), 0.3)
+        expected += [of_label[i] for i in kept]
+    expected.sort(key=lambda i: -scores[i])
+    assert nms(boxes, scores, labels, 0.3).tolist() == expected
+
+
+def test_nms_of_nothing() -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert nms(torch.zeros(0, 4), torch.zeros(0), nothing, 0.3).tolist() == []

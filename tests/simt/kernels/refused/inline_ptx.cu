@@ -1,0 +1,5 @@
+#include "device.h"
+
+__global__ void kernel(float* output) {
+  asm volatile("add.f32 %0, %0, %0;" : "+f"(*output));
+}

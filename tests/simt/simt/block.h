@@ -1,0 +1,309 @@
+// One block: its threads, run in turn as fibers, and what they wait for.
+//
+// A thread runs until it waits at a barrier or for the lanes of its warp, or returns.
+// When none can run and some have not returned, nothing but an error is left, and the
+// state of every thread tells which one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fiber.h"
+#include "report.h"
+#include "shared.h"
+#include "site.h"
+
+namespace simt {
+
+enum class State { kReady, kBlockBarrier, kWarp, kActiveMask, kExited };
+
+// What the lanes named in a mask do together. A lane that has arrived with the same
+// name, mask and place as all others goes on.
+struct WarpCall {
+  const char* name;
+  uint32_t mask;
+  Site site;
+  uint64_t value;  // the lane's contribution
+  int source;      // the lane whose value is wanted
+
+  bool meets(const WarpCall& other) const {
+    return name == other.name && mask == other.mask && site == other.site;
+  }
+};
+
+struct Thread {
+  Fiber fiber;
+  uint3 index;
+  State state = State::kReady;
+  Site barrier;            // where it waits, if for its block
+  bool predicate = false;  // its argument of __syncthreads_count and the like
+  WarpCall call = {};      // what it waits for, if for its warp
+  uint64_t result = 0;     // what waiting gave
+};
+
+// The order in which threads and blocks run, which no correct kernel depends on.
+// HPVOD_SIMT_ORDER is `forward` (default), `reversed` or the seed of a shuffle.
+inline std::vector<unsigned> run_order(size_t count) {
+  std::vector<unsigned> order(count);
+  for (size_t i = 0; i < count; ++i) order[i] = static_cast<unsigned>(i);
+  const char* wanted = std::getenv("HPVOD_SIMT_ORDER");
+  const std::string name = wanted == nullptr ? "forward" : wanted;
+  if (name == "reversed") {
+    std::reverse(order.begin(), order.end());
+  } else if (name != "forward") {
+    std::shuffle(order.begin(), order.end(), std::mt19937(std::stoul(name)));
+  }
+  return order;
+}
+
+class Block {
+ public:
+  // `body` calls the kernel.
+  Block(const void* kernel, dim3 dimensions, size_t dynamic_bytes, std::function<void()> body)
+      : kernel_(kernel),
+        body_(std::move(body)),
+        threads_(size_t{dimensions.x} * dimensions.y * dimensions.z),
+        order_(run_order(threads_.size())),
+        lane_order_(run_order(warpSize)),
+        shared_(dynamic_bytes) {
+    for (size_t i = 0; i < threads_.size(); ++i) {
+      const auto linear = static_cast<unsigned>(i);
+      threads_[i].index = {linear % dimensions.x, linear / dimensions.x % dimensions.y,
+                           linear / dimensions.x / dimensions.y};
+    }
+  }
+
+  // Runs the block at blockIdx; the report of what went wrong, or nothing.
+  std::string run() {
+    error_.clear();
+    waiting_ = 0;
+    live_ = threads_.size();
+    shared_.begin_block();
+    queue_.clear();
+    for (Thread& thread : threads_) thread.state = State::kReady;
+    for (unsigned i : order_) queue_.push_back(&threads_[i]);
+    current_block = this;
+    do {
+      for (size_t next = 0; next < queue_.size() && error_.empty(); ++next) resume(*queue_[next]);
+      queue_.clear();
+      if (error_.empty() && live_ > 0 && !release_active_masks()) error_ = describe_deadlock();
+    } while (error_.empty() && live_ > 0);
+    for (Thread& thread : threads_) {
+      if (thread.fiber.stack != nullptr) thread.fiber.finish();
+    }
+    current_block = nullptr;
+    shared_.end_block();
+    return error_;
+  }
+
+  // The rest is called on the fiber of the running thread.
+
+  // Waits for all threads of the block; how many of them gave a predicate that is not 0.
+  int block_barrier(int predicate, Site site) {
+    running_->barrier = site;
+    running_->predicate = predicate != 0;
+    running_->state = State::kBlockBarrier;
+    if (++waiting_ == threads_.size() && all_wait_at(site)) release_barrier();
+    switch_fiber(running_->fiber, scheduler_);
+    return static_cast<int>(running_->result);
+  }
+
+  // Every lane of call.mask contributes call.value; each gets that of lane call.source, or,
+  // if it is a vote, the mask of the lanes whose value is not 0.
+  uint64_t warp_call(const WarpCall& call, bool vote) {
+    const unsigned lane = running_lane();
+    if ((call.mask >> lane & 1) == 0) {
+      fail(std::string(call.name) + " at " + call.site.str() + ": the mask " + hex(call.mask) +
+           " does not name lane " + std::to_string(lane) + ", which calls it");
+    }
+    running_->call = call;
+    running_->state = State::kWarp;
+    Thread* lanes = warp_of(*running_);
+    const uint32_t mask = call.mask & existing_lanes(lanes);
+    bool complete = true;
+    for (unsigned i = 0; i < warpSize; ++i) {
+      if ((mask >> i & 1) == 0) continue;
+      complete = complete && lanes[i].state == State::kWarp && lanes[i].call.meets(call);
+    }
+    if (complete) release_warp(lanes, mask, vote);
+    switch_fiber(running_->fiber, scheduler_);
+    return running_->result;
+  }
+
+  // The lanes that call it from the same place before all of the warp wait or have returned.
+  uint32_t active_mask(Site site) {
+    running_->barrier = site;
+    running_->state = State::kActiveMask;
+    switch_fiber(running_->fiber, scheduler_);
+    return static_cast<uint32_t>(running_->result);
+  }
+
+  [[noreturn]] void fail(const std::string& what) {
+    error_ = "simt: " + what + "; " + where_running();
+    switch_fiber(running_->fiber, scheduler_);
+    std::abort();  // a thread that failed is never resumed
+  }
+
+  unsigned running_lane() const { return linear(*running_) % warpSize; }
+  SharedMemory& shared() { return shared_; }
+  std::string where() const { return "kernel " + kernel_name(kernel_) + ", block " + str(blockIdx); }
+  std::string where_running() const { return where() + ", thread " + str(running_->index); }
+
+  static inline Block* current_block = nullptr;  // while a kernel runs
+
+ private:
+  void resume(Thread& thread) {
+    running_ = &thread;
+    threadIdx = thread.index;
+    thread.state = State::kReady;
+    if (thread.fiber.stack == nullptr) thread.fiber.start(&Block::thread_main);
+    switch_fiber(scheduler_, thread.fiber);
+    if (thread.state == State::kExited) {
+      thread.fiber.finish();
+      --live_;
+    }
+  }
+
+  static void thread_main() {
+    Block& block = *current_block;
+    entered_fiber(block.scheduler_);
+    block.body_();
+    block.running_->state = State::kExited;
+    switch_fiber(block.running_->fiber, block.scheduler_, /*last=*/true);
+    std::abort();
+  }
+
+  void release(Thread& thread, uint64_t result) {
+    thread.state = State::kReady;
+    thread.result = result;
+    queue_.push_back(&thread);
+  }
+
+  bool all_wait_at(Site site) const {
+    return std::all_of(threads_.begin(), threads_.end(),
+                       [&](const Thread& thread) { return thread.barrier == site; });
+  }
+
+  void release_barrier() {
+    waiting_ = 0;
+    uint64_t count = 0;
+    for (const Thread& thread : threads_) count += thread.predicate;
+    for (unsigned i : order_) release(threads_[i], count);
+  }
+
+  void release_warp(Thread* lanes, uint32_t mask, bool vote) {
+    uint64_t values[warpSize];
+    uint32_t votes = 0;
+    for (unsigned i = 0; i < warpSize; ++i) {
+      const bool takes_part = mask >> i & 1;
+      // What a lane outside the mask holds is undefined: all ones are NaN or -1.
+      values[i] = takes_part ? lanes[i].call.value : ~uint64_t{0};
+      if (takes_part && values[i] != 0) votes |= 1u << i;
+    }
+    for (unsigned i : lane_order_) {
+      if (mask >> i & 1) release(lanes[i], vote ? votes : values[lanes[i].call.source]);
+    }
+  }
+
+  bool release_active_masks() {
+    for (Thread& thread : threads_) {
+      if (thread.state != State::kActiveMask) continue;
+      Thread* lanes = warp_of(thread);
+      uint32_t mask = 0;
+      for (unsigned i = 0; i < warpSize; ++i) {
+        if ((existing_lanes(lanes) >> i & 1) && lanes[i].state == State::kActiveMask &&
+            lanes[i].barrier == thread.barrier) {
+          mask |= 1u << i;
+        }
+      }
+      for (unsigned i : lane_order_) {
+        if (mask >> i & 1) release(lanes[i], mask);
+      }
+      return true;
+    }
+    return false;
+  }
+
+  // Groups of threads in the same situation, each with the words for it.
+  std::string describe_deadlock() const {
+    std::vector<std::pair<std::string, std::vector<unsigned>>> groups;
+    bool barrier = false;
+    for (unsigned i = 0; i < threads_.size(); ++i) {
+      const Thread& thread = threads_[i];
+      barrier = barrier || thread.state == State::kBlockBarrier;
+      const std::string words = situation(thread);
+      auto same = std::find_if(groups.begin(), groups.end(),
+                               [&](const auto& group) { return group.first == words; });
+      if (same == groups.end()) same = groups.insert(groups.end(), {words, {}});
+      same->second.push_back(i);
+    }
+    std::string text = barrier ? "simt: divergent barrier in " : "simt: divergent warp in ";
+    text += where();
+    for (const auto& [words, members] : groups) {
+      text += "\n  " + words + ": " + std::to_string(members.size()) + " threads, ";
+      text += ranges(members);
+    }
+    return text;
+  }
+
+  std::string situation(const Thread& thread) const {
+    switch (thread.state) {
+      case State::kExited:
+        return "returned";
+      case State::kWarp:
+        return "in " + std::string(thread.call.name) + " at " + thread.call.site.str() +
+               " with mask " + hex(thread.call.mask);
+      default:
+        return "at __syncthreads at " + thread.barrier.str();
+    }
+  }
+
+  std::string ranges(const std::vector<unsigned>& members) const {
+    std::string text;
+    for (size_t first = 0, last = 0; first < members.size(); first = last + 1) {
+      for (last = first; last + 1 < members.size() && members[last + 1] == members[last] + 1;) {
+        ++last;
+      }
+      text += (first == 0 ? "" : ", ") + str(threads_[members[first]].index);
+      if (last > first) text += "-" + str(threads_[members[last]].index);
+    }
+    return text;
+  }
+
+  unsigned linear(const Thread& thread) const {
+    return static_cast<unsigned>(&thread - threads_.data());
+  }
+  Thread* warp_of(const Thread& thread) {
+    return &threads_[linear(thread) / warpSize * warpSize];
+  }
+  uint32_t existing_lanes(const Thread* lanes) const {
+    const size_t count = threads_.size() - linear(*lanes);
+    return count >= warpSize ? ~0u : (1u << count) - 1;
+  }
+  static std::string hex(uint32_t mask) {
+    char text[16];
+    std::snprintf(text, sizeof(text), "0x%08x", mask);
+    return text;
+  }
+
+  const void* kernel_;
+  std::function<void()> body_;
+  std::vector<Thread> threads_;
+  std::vector<unsigned> order_;       // of the threads in the block
+  std::vector<unsigned> lane_order_;  // of the lanes in a warp
+  SharedMemory shared_;
+  Fiber scheduler_;
+  std::vector<Thread*> queue_;  // the threads that can run, in the order in which they will
+  Thread* running_ = nullptr;
+  size_t waiting_ = 0;        // threads at a barrier
+  size_t live_ = 0;           // threads that have not returned
+  std::string error_;
+};
+
+}  // namespace simt

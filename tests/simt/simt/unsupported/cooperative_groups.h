@@ -1,0 +1,1 @@
+#error "simt cannot run cooperative groups"
