@@ -11,7 +11,6 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-SIZE = (720, 1200)  # height, width: a 600 x 1000 network input, as 1024 x 38 x 63 features, has its shape
+SIZE = (
+    720,
+    1200,
+)  # height, width: a 600 x 1000 network input, as 1024 x 38 x 63 features, has its shape
 FRAMES_A_SECOND = 25
 
 
@@ -42,7 +44,9 @@ class Motion:
         """The turning factor and the centre at one time."""
         centre = self.start + self.speed * time + self.sway * math.sin(1.7 * time)
         angle = self.spin * time
-        factor = self.size * math.exp(self.growth * time) * complex(math.cos(angle), math.sin(angle))
+        factor = (
+            self.size * math.exp(self.growth * time) * complex(math.cos(angle), math.sin(angle))
+        )
         return factor, centre
 
 
@@ -167,10 +171,12 @@ def true_flow(current: int, key: int, height: int, width: int) -> Tensor:
         own = _to_own(thing, points, now)
         factor, centre = thing.motion.place(then)
         source = torch.where(_inside(thing, own) > 0.5, centre + factor * own, source)
-    return torch.view_as_real((source - points) * height).permute(2, 0, 1)[None].float().contiguous()
+    return (
+        torch.view_as_real((source - points) * height).permute(2, 0, 1)[None].float().contiguous()
+    )
 
 
-def read_video(source: Path, frames: int) -> list[NDArray[np.uint8]]:
+def read_video(source: str, frames: int) -> list[NDArray[np.uint8]]:
     """The first frames of a real video (file, folder of frames or glob), uint8 RGB [h, w, 3]."""
     # Only here, so that the drawn clip needs no video library.
     from hpvod.video import open_video

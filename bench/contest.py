@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -62,23 +63,26 @@ def measure(contest: Contest) -> list[Row]:
             is, or a peer computes something else.
     """
     errors = {name: _check_backend(name, run, contest) for name, run in contest.backends.items()}
-    variants = {
-        (name, variant): run
-        for name, runs in contest.peers.items()
-        for variant, run in runs.items()
-    }
-    peer_errors = {key: _check_peer(key[0], run, contest) for key, run in variants.items()}
-
+    left_out = dict(contest.left_out)
     target = torch.empty_like(contest.maps[0])
     contestants: dict[str, Contestant] = {
         **contest.backends,
         "copy": lambda index: target.copy_(contest.maps[index]),
-        **{" ".join(key): run for key, run in variants.items()},
     }
+    peer_errors: dict[str, dict[str, float]] = {}
+    for name, variants in contest.peers.items():
+        for variant, run in variants.items():
+            error = _check_peer(name, run, contest)
+            if math.isfinite(error):
+                peer_errors.setdefault(name, {})[variant] = error
+                contestants[f"{name} {variant}"] = run
+            else:
+                left_out[f"{name} ({variant})"] = "gives values that are not finite"
+
     times, clock = _times(contestants, contest)
     fastest = {
-        name: min((times[f"{name} {variant}"], variant) for variant in runs)
-        for name, runs in contest.peers.items()
+        name: min((times[f"{name} {variant}"], variant) for variant in variants)
+        for name, variants in peer_errors.items()
     }
     return [
         Row(
@@ -96,8 +100,8 @@ def measure(contest: Contest) -> list[Row]:
                 "clock": clock,
                 "error": errors[backend],
                 "peer_variants": {name: variant for name, (_, variant) in fastest.items()},
-                "peer_errors": {name: peer_errors[name, v] for name, (_, v) in fastest.items()},
-                "peers_left_out": dict(contest.left_out),
+                "peer_errors": {name: peer_errors[name][v] for name, (_, v) in fastest.items()},
+                "peers_left_out": left_out,
                 **describe(contest.device),
             },
         )
@@ -120,7 +124,7 @@ def _times(contestants: Mapping[str, Contestant], contest: Contest) -> tuple[dic
 
 def _results(run: Contestant) -> tuple[Tensor, ...]:
     results = run(0)
-    return results if isinstance(results, tuple) else (results,)  # type: ignore[return-value]
+    return results if isinstance(results, tuple) else (results,)
 
 
 def _relative_error(results: Sequence[Tensor], truth: Sequence[Tensor]) -> float:

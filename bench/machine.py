@@ -9,6 +9,7 @@ import importlib.metadata
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ def device_kind(device: torch.device) -> str:
     return re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
 
 
-def describe(device: torch.device) -> dict[str, object]:
+def describe(device: torch.device) -> dict[str, Any]:
     """The columns that tell where and when a row was measured; see README.md."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("hpvod", "triton"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -67,15 +68,7 @@ class Setup:
         long_side = round(self.short_side * config.long_side / config.short_side)
         config = dataclasses.replace(config, short_side=self.short_side, long_side=long_side)
         model = fold_batch_norm(build_model(config)).to(self.device, self.dtype)
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-    @property
-    def note(self) -> str:
-        """What the end-to-end table must say of itself."""
-        return (
-            f"untrained: Q means nothing; U set to the {100 * self.density:g} % of positions "
-            "whose image changed most"
-        )
+        return model.to(memory_format=torch.channels_last)
 
 
 @dataclass
@@ -130,7 +123,9 @@ class Runner:
     def a_frame(self, value: Callable[[bool], float]) -> float:
         """The average a frame of what each kind of frame takes, in the method's steady state."""
         keys = self.key_share
-        return sum(share * value(kind) for kind, share in ((True, keys), (False, 1 - keys)) if share)
+        return sum(
+            share * value(kind) for kind, share in ((True, keys), (False, 1 - keys)) if share
+        )
 
     @property
     def key_share(self) -> float:
@@ -187,9 +182,7 @@ def _row(
 ) -> Row:
     operations = runner.a_frame(lambda kind: runner.operations[kind])
     method = runner.detector.method
-    stages = {
-        name: runner.a_frame(lambda kind, name=name: runner.stage(name, kind)) for name in STAGES
-    }
+    stages = {name: runner.a_frame(functools.partial(runner.stage, name)) for name in STAGES}
     return Row(
         name=method.name,
         kind="method",
@@ -210,9 +203,16 @@ def _row(
             "updated": statistics.mean(runner.updated) if runner.updated else None,
             "gflop": operations / 1e9,
             "frames": sum(map(len, runner.times.values())),
-            "notes": [setup.note, DENSE_NOTE] if method.do_spatial else [],
+            "notes": [_note(setup), DENSE_NOTE] if method.do_spatial else [],
             **describe(setup.device),
         },
+    )
+
+
+def _note(setup: Setup) -> str:
+    return (
+        f"untrained: Q means nothing; U set to the {100 * setup.density:g} % of positions "
+        "whose image changed most"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Row:
     ms: float
     floor_ms: float
     peers: dict[str, float]
-    more: dict[str, object] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The row as the JSON files hold it."""
@@ -54,5 +55,5 @@ def save_rows(rows: list[Row], path: Path) -> None:
 
 
 def dtype_name(dtype: object) -> str:
-    """ "float32" for torch.float32."""
+    """A torch dtype without its module: "float32"."""
     return str(dtype).removeprefix("torch.")

@@ -63,13 +63,13 @@ def _sample_cpu(contestant: Contestant, sets: int, turn: int) -> float:
 
 
 def _sample_cuda(contestant: Contestant, sets: int, turn: int) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     for index in range(sets):
         contestant(index)
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) / sets
+    return float(start.elapsed_time(end)) / sets
 
 
 def graph_times(

@@ -125,8 +125,9 @@ class _Inputs:
         # Each map goes along the motion from some frame of the clip back to its key frame.
         frames = itertools.cycle(range(1, 31))
         self.flows = [
-            torch.cat([true_flow(next(frames), 0, *_SIZE[1:]) for _ in range(case.batch)])
-            .to(device, case.dtype)
+            torch.cat([true_flow(next(frames), 0, *_SIZE[1:]) for _ in range(case.batch)]).to(
+                device, case.dtype
+            )
             for _ in range(sets)
         ]
         self._gradient = noise() if case.backward else None
@@ -139,7 +140,7 @@ class _Inputs:
         """The results for input set 0 by plain PyTorch in `dtype`."""
         maps, flows = [self.maps["contiguous"][0].to(dtype)], [self.flows[0].to(dtype)]
         results = self._contestant(reference.warp, maps, flows)(0)
-        return results if isinstance(results, tuple) else (results,)  # type: ignore[return-value]
+        return results if isinstance(results, tuple) else (results,)
 
     def _contestant(
         self, function: Warp, maps: Sequence[Tensor], flows: Sequence[Tensor]
@@ -168,9 +169,7 @@ class _Inputs:
         return backward
 
 
-def _peers(
-    case: Case, inputs: _Inputs
-) -> tuple[dict[str, dict[str, Contestant]], dict[str, str]]:
+def _peers(case: Case, inputs: _Inputs) -> tuple[dict[str, dict[str, Contestant]], dict[str, str]]:
     """The peers that run here, by name and layout, and why the others do not."""
     # Compiled functions are cached by code object, up to a few kinds of input.
     torch.compiler.reset()

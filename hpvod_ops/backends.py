@@ -77,11 +77,18 @@ def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
     return _choose(device, dtype, _override)
 
 
-# To torch.compile the answer is a constant of its arguments; the override is among them
-# so that changing it recompiles.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@functools.cache
 def _choose(device: torch.device, dtype: torch.dtype, override: str | None) -> str:
+    return _cached_choice(device, dtype, override)
+
+
+# To torch.compile the answer is a constant of its arguments; the override is among them so that
+# changing it recompiles. This is all that torch.compiler.assume_constant_result does, but for
+# importing torch._dynamo, which would double the time that importing hpvod_ops takes.
+_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _cached_choice(device: torch.device, dtype: torch.dtype, override: str | None) -> str:
     if override is not None:
         reason = can_run(override, device, dtype)
         if reason is not None:

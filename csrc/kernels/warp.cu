@@ -211,8 +211,8 @@ const char* gradient_of_flow_and_scale(const WarpBackward& params, Stream stream
 
 const char* launch_warp_forward(const WarpForward& params, Stream stream) {
   const WarpShape& shape = params.shape;
-  if (positions(shape) == 0 || shape.channels == 0) return nullptr;
   if (const char* message = check(shape)) return message;
+  if (positions(shape) == 0 || shape.channels == 0) return nullptr;
   return with_type(shape.dtype,
                    [&](auto element) { return forward<decltype(element)>(params, stream); });
 }

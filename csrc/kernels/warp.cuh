@@ -14,6 +14,14 @@ namespace hpvod {
 
 constexpr int kWarpThreads = 256;  // in a block, unless said otherwise
 
+// Blocks of the channels_last forward kernel that a multiprocessor is to hold; sm_75 has
+// no room for more than 1024 threads.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 750
+constexpr int kWarpForwardBlocks = 4;
+#else
+constexpr int kWarpForwardBlocks = 5;
+#endif
+
 struct WarpSize {
   int batch;            // N
   int channels;         // C
@@ -80,11 +88,12 @@ struct Weights {
 // grid dimensions end at 65535, are strided.
 //
 // A thread has four 16-byte loads in flight (five with a scale) before it uses the first,
-// and with 48 registers, five blocks a multiprocessor: 80 KiB asked for at a time, some
-// 40 of them new to L1, twice what hides the latency of HBM3 at full bandwidth. Two
-// vectors a thread need 80 registers, and the lost threads take back what they gain.
+// and five blocks of 48 registers a thread share a multiprocessor: 80 KiB asked for at a
+// time, some 40 of them new to L1. By reckoning, that is twice what hides the latency of
+// HBM3 at its full bandwidth. Two vectors a thread would need 80 registers, and the
+// threads lost would take back what they gain.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kWarpThreads, 5)
+__global__ void __launch_bounds__(kWarpThreads, kWarpForwardBlocks)
     warp_forward_channels_last(const T* __restrict__ feature,  // [N or 1, H, W, C]
                                Flow<T> flow,                   // [N, 2, H, W]
                                const T* __restrict__ scale,    // [N, H, W, C], or null
@@ -140,7 +149,8 @@ constexpr int kForwardChannels = 4;  // that a thread of the kernel below loads 
 // Contiguous. A thread holds one pixel's taps and takes them through many channels;
 // neighbouring threads have neighbouring pixels of the flattened plane, so that rows
 // which are no multiple of a warp leave no thread idle. gridDim.y blocks share the
-// channels. Sixteen loads are in flight: they are small here, so it takes more of them.
+// channels. Loads are small here, so a thread issues more of them, up to sixteen, before it
+// uses any.
 template <typename T>
 __global__ void __launch_bounds__(kWarpThreads, 4)
     warp_forward_contiguous(const T* __restrict__ feature,  // [N or 1, C, H, W]
@@ -164,21 +174,15 @@ __global__ void __launch_bounds__(kWarpThreads, 4)
     for (int c = blockIdx.y * kForwardChannels; c < size.channels;
          c += gridDim.y * kForwardChannels) {
       Vector<T, 1> value[kForwardChannels][4];
-      Vector<T, 1> factor[kForwardChannels];
 #pragma unroll
       for (int j = 0; j < kForwardChannels; ++j) {
-        const bool wanted = c + j < size.channels;
         const T* const map = feature + (feature_plane + c + j) * plane;
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           value[j][k] = {};
-          if (wanted && weight[k] != 0) {
+          if (c + j < size.channels && weight[k] != 0) {
             value[j][k] = load<1>(map + (corner + (k >> 1) * size.width + (k & 1)));
           }
-        }
-        factor[j] = {};
-        if (wanted && scale != nullptr) {
-          factor[j] = load_once<1>(scale + (output_plane + c + j) * plane + pixel);
         }
       }
 #pragma unroll
@@ -187,8 +191,9 @@ __global__ void __launch_bounds__(kWarpThreads, 4)
         Real sum[1] = {0};
 #pragma unroll
         for (int k = 0; k < 4; ++k) sum[0] += weight[k] * value[j][k][0];
-        if (scale != nullptr) sum[0] *= factor[j][0];
-        store_once(output + (output_plane + c + j) * plane + pixel, narrow_vector<T>(sum));
+        const int64_t element = (output_plane + c + j) * plane + pixel;
+        if (scale != nullptr) sum[0] *= load_once<1>(scale + element)[0];
+        store_once(output + element, narrow_vector<T>(sum));
       }
     }
   }

@@ -144,6 +144,7 @@ __global__ void __launch_bounds__(kWarpThreads, 3)
       for (int c = first_channel; c < size.channels; c += channel_step) {
         Real sum[kWidth] = {};
         for (int n = first_n; n < last_n; ++n) {
+          Real image_sum[kWidth] = {};  // images are summed apart: that rounds less
           for (WarpReaders readers(links, size, n, row, column); readers.any();
                readers.advance(links, size, n)) {
             Vector<T, kWidth> value[4];
@@ -170,10 +171,12 @@ __global__ void __launch_bounds__(kWarpThreads, 3)
 #pragma unroll
               for (int k = 0; k < 4; ++k) {
                 const Real scaled = scale != nullptr ? value[k][i] * factor[k][i] : value[k][i];
-                sum[i] += weight[k] * scaled;
+                image_sum[i] += weight[k] * scaled;
               }
             }
           }
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i) sum[i] += image_sum[i];
         }
         const int64_t pixel =
             static_cast<int64_t>((source * size.height + row) * size.width + column) *
@@ -189,7 +192,7 @@ constexpr int kGatherChannels = 8;  // that a thread of the kernel below sums to
 // Contiguous: a thread walks the lists of one source pixel for a run of channels, whose
 // sums it keeps in registers.
 template <typename T>
-__global__ void __launch_bounds__(kWarpThreads, 4)
+__global__ void __launch_bounds__(kWarpThreads, 2)
     warp_gather_contiguous(const T* __restrict__ grad_output,  // [N, C, H, W]
                            Flow<T> flow,                       // [N, 2, H, W]
                            const T* __restrict__ scale,        // [N, C, H, W], or null
@@ -210,6 +213,7 @@ __global__ void __launch_bounds__(kWarpThreads, 4)
       Real sum[kGatherChannels] = {};
       for (int n = first_n; n < last_n; ++n) {
         const int64_t map = (static_cast<int64_t>(n) * size.channels + c) * plane;
+        Real image_sum[kGatherChannels] = {};
         for (WarpReaders readers(links, size, n, row, column); readers.any();
              readers.advance(links, size, n)) {
 #pragma unroll
@@ -231,10 +235,12 @@ __global__ void __launch_bounds__(kWarpThreads, 4)
 #pragma unroll
             for (int j = 0; j < kGatherChannels; ++j) {
               const Real scaled = scale != nullptr ? value[j][0] * factor[j][0] : value[j][0];
-              sum[j] += weight * scaled;
+              image_sum[j] += weight * scaled;
             }
           }
         }
+#pragma unroll
+        for (int j = 0; j < kGatherChannels; ++j) sum[j] += image_sum[j];
       }
 #pragma unroll
       for (int j = 0; j < kGatherChannels; ++j) {

@@ -43,7 +43,7 @@ struct Sample {
 // them. Rows are strided by whole tiles: a shuffle needs every thread of its warp, those
 // beside the map as well.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kWarpThreads, 4)
+__global__ void __launch_bounds__(kWarpThreads, sizeof(T) == 8 ? 3 : 4)
     warp_grad_flow_channels_last(const T* __restrict__ feature,      // [N or 1, H, W, C]
                                  Flow<T> flow,                       // [N, 2, H, W]
                                  const T* __restrict__ scale,        // [N, H, W, C], or null
@@ -86,15 +86,19 @@ __global__ void __launch_bounds__(kWarpThreads, 4)
           Vector<T, kWidth> factor = {};
           if (scale != nullptr) factor = load_once<kWidth>(scale + element + c);
 
+          Real vector_x = 0;  // summed apart: many channels then round less
+          Real vector_y = 0;
           Real scale_gradient[kWidth];
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
             const Sample<Real> sample(taps, value[0][i], value[1][i], value[2][i], value[3][i]);
             const Real scaled = scale != nullptr ? grad[i] * factor[i] : grad[i];
-            sum_x += scaled * sample.slope_x;
-            sum_y += scaled * sample.slope_y;
+            vector_x += scaled * sample.slope_x;
+            vector_y += scaled * sample.slope_y;
             scale_gradient[i] = grad[i] * sample.value;
           }
+          sum_x += vector_x;
+          sum_y += vector_y;
           if (grad_scale != nullptr) {
             store_once(grad_scale + element + c, narrow_vector<T>(scale_gradient));
           }
@@ -115,7 +119,7 @@ __global__ void __launch_bounds__(kWarpThreads, 4)
 }
 
 constexpr int kPlaneLanes = 32;       // neighbouring pixels in a block of the kernel below
-constexpr int kPlaneGroups = 16;      // threads that share the channels of a pixel
+constexpr int kPlaneGroups = 12;      // threads that share the channels of a pixel
 constexpr int kGradFlowChannels = 2;  // that a thread of it loads together
 
 // Contiguous: the threads of a block's row have neighbouring pixels; its kPlaneGroups
@@ -147,13 +151,11 @@ __global__ void __launch_bounds__(kPlaneLanes* kPlaneGroups, 2)
       for (int c = group; c < size.channels; c += kGradFlowChannels * kPlaneGroups) {
         Vector<T, 1> value[kGradFlowChannels][4];
         Vector<T, 1> grad[kGradFlowChannels];
-        Vector<T, 1> factor[kGradFlowChannels];
 #pragma unroll
         for (int j = 0; j < kGradFlowChannels; ++j) {
           const int channel = c + j * kPlaneGroups;
           const bool wanted = channel < size.channels;
           const T* const map = feature + (first_feature_plane + channel) * plane;
-          const int64_t element = (first_plane + channel) * plane + pixel;
 #pragma unroll
           for (int k = 0; k < 4; ++k) {
             value[j][k] = {};
@@ -162,9 +164,7 @@ __global__ void __launch_bounds__(kPlaneLanes* kPlaneGroups, 2)
             }
           }
           grad[j] = {};
-          factor[j] = {};
-          if (wanted) grad[j] = load_once<1>(grad_output + element);
-          if (wanted && scale != nullptr) factor[j] = load_once<1>(scale + element);
+          if (wanted) grad[j] = load_once<1>(grad_output + (first_plane + channel) * plane + pixel);
         }
 #pragma unroll
         for (int j = 0; j < kGradFlowChannels; ++j) {
@@ -172,13 +172,14 @@ __global__ void __launch_bounds__(kPlaneLanes* kPlaneGroups, 2)
           if (channel >= size.channels) break;
           const Sample<Real> sample(taps, value[j][0][0], value[j][1][0], value[j][2][0],
                                     value[j][3][0]);
-          const Real scaled = scale != nullptr ? grad[j][0] * factor[j][0] : grad[j][0];
+          const int64_t element = (first_plane + channel) * plane + pixel;
+          Real scaled = grad[j][0];
+          if (scale != nullptr) scaled *= load_once<1>(scale + element)[0];
           sum_x += scaled * sample.slope_x;
           sum_y += scaled * sample.slope_y;
           if (grad_scale != nullptr) {
             const Real scale_gradient[1] = {grad[j][0] * sample.value};
-            store_once(grad_scale + (first_plane + channel) * plane + pixel,
-                       narrow_vector<T>(scale_gradient));
+            store_once(grad_scale + element, narrow_vector<T>(scale_gradient));
           }
         }
       }

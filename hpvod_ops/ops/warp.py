@@ -137,7 +137,6 @@ def _register_autograd(overload: str) -> None:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         feature, flow, scale = ctx.saved_tensors
         needed = ctx.needs_input_grad
@@ -145,8 +144,14 @@ def _register_autograd(overload: str) -> None:
         gradients = op(grad_output, feature, flow, scale, *needed)
         return tuple(g if need else None for g, need in zip(gradients, needed, strict=True))
 
+    def backward_of_backward(ctx: Any, *gradients: Tensor) -> None:
+        raise NotImplementedError("warp is differentiable once; its gradients have no gradient")
+
     torch.library.register_autograd(
         getattr(torch.ops.hpvod.warp, overload), backward, setup_context=setup_context
+    )
+    torch.library.register_autograd(
+        getattr(torch.ops.hpvod.warp_backward, overload), backward_of_backward
     )
 
 

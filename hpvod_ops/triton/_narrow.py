@@ -18,6 +18,6 @@ def narrow(value, dtype: tl.constexpr):
     if INTERPRETED and dtype == tl.bfloat16 and value.dtype == tl.float32:
         # The interpreter truncates to bfloat16, a GPU does not: round beforehand.
         bits = value.to(tl.int32, bitcast=True)
-        rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
         value = tl.where(value == value, rounded.to(tl.float32, bitcast=True), value)
     return value.to(dtype)

@@ -8,18 +8,15 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hpvod.config import ModelConfig
 from hpvod.draw import draw
 from hpvod.method import PRESETS, Method
+from hpvod.progress import RunProgress
 from hpvod.results import ResultsError, ResultsWriter
 from hpvod.video import DEFAULT_FPS, RGB, VideoError, VideoReader, open_video
 from hpvod.video_writer import VideoWriter
@@ -104,7 +101,7 @@ def detect(
 
     Everything written stays readable if the run fails or is interrupted.
     """
-    tally = _Tally()
+    progress = RunProgress()
     try:
         chosen = _method(method, interval=interval, tau=tau, gamma=gamma)
         if output is None and json is None:
@@ -123,47 +120,29 @@ def detect(
             results = None
             if json is not None:
                 results = stack.enter_context(ResultsWriter(json, network.config.classes))
-            tally.started = perf_counter()
-            with _progress(reader) as progress:
-                for frame, result in run:
-                    if results is not None:
-                        results.write(result)
-                    if writer is not None and result.time is not None:
-                        writer.write(run.drawn(frame, result), result.time)
-                    tally.add(result)
-                    progress.update(0, advance=1, tally=str(tally))
+            stack.callback(progress.stop)
+            progress.start(reader.frame_count)
+            for frame, time, result in run:
+                if results is not None:
+                    results.write(result)
+                if writer is not None:
+                    writer.write(run.drawn(frame, result), time)
+                progress.add(result)
     except (_RefusedError, VideoError, ResultsError) as error:
-        typer.echo(f"hpvod: error: {error}{tally.kept()}", err=True)
+        typer.echo(f"hpvod: error: {error}{_kept(progress.frames)}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
-        typer.echo(f"hpvod: interrupted{tally.kept()}", err=True)
+        typer.echo(f"hpvod: interrupted{_kept(progress.frames)}", err=True)
         raise typer.Exit(130) from error
-    typer.echo(f"{tally.frames} frames, {tally}", err=True)
+    typer.echo(f"{progress.frames} frames, {progress}", err=True)
 
 
-@dataclass
-class _Tally:
-    started: float = 0.0
-    frames: int = 0
-    key_frames: int = 0
-    updated: float = 0.0
-
-    def add(self, result: FrameResult) -> None:
-        self.frames += 1
-        self.key_frames += result.is_key
-        self.updated += result.updated
-
-    def __str__(self) -> str:
-        speed = self.frames / (perf_counter() - self.started)
-        mean = self.updated / max(self.frames, 1)
-        return f"{speed:.1f} frames/s, {self.key_frames} key frames, mean updated {mean:.1%}"
-
-    def kept(self) -> str:
-        return f"; the results of {self.frames} frames are kept" if self.frames else ""
+def _kept(frames: int) -> str:
+    return f"; the results of {frames} frames are kept" if frames else ""
 
 
 class _Run:
-    """Pairs of frame and result; after an error of the reader come the results still owed."""
+    """Frames, times and results; after an error of the reader come the results still owed."""
 
     def __init__(
         self,
@@ -180,7 +159,7 @@ class _Run:
         self._detector = VideoDetector(model, method)
         self._score_threshold = score_threshold
         self._names = model.config.classes
-        self._owed: deque[RGB] = deque()
+        self._owed: deque[tuple[RGB, float]] = deque()
         self._error: VideoError | None = None
         width, height = reader.size
         try:
@@ -190,18 +169,16 @@ class _Run:
         cell = 16 * width / image_width, 16 * height / image_height
         self._mask_cell = cell if show_mask else None
 
-    def __iter__(self) -> Iterator[tuple[RGB, FrameResult]]:
+    def __iter__(self) -> Iterator[tuple[RGB, float, FrameResult]]:
         for result in self._detector.run(self._frames()):
             sure = result.scores >= self._score_threshold
-            yield (
-                self._owed.popleft(),
-                dataclasses.replace(
-                    result,
-                    boxes=result.boxes[sure],
-                    labels=result.labels[sure],
-                    scores=result.scores[sure],
-                ),
+            kept = dataclasses.replace(
+                result,
+                boxes=result.boxes[sure],
+                labels=result.labels[sure],
+                scores=result.scores[sure],
             )
+            yield *self._owed.popleft(), kept
         if self._error is not None:
             raise self._error
 
@@ -210,9 +187,9 @@ class _Run:
 
     def _frames(self) -> Iterator[tuple[RGB, float]]:
         try:
-            for frame, time in self._reader:
-                self._owed.append(frame)
-                yield frame, time
+            for item in self._reader:
+                self._owed.append(item)
+                yield item
         except VideoError as error:
             self._error = error
 
@@ -313,18 +290,3 @@ def _device(name: str | None, gpus: int) -> str:
     if name == "cuda" and not gpus:
         raise _RefusedError("--device cuda: PyTorch finds no GPU on this machine")
     return name
-
-
-def _progress(reader: VideoReader) -> Progress:
-    console = Console(stderr=True)
-    progress = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[tally]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    progress.add_task("", total=reader.frame_count, tally="")
-    return progress

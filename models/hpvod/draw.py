@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hpvod.video import RGB
@@ -51,6 +52,8 @@ def draw(
         pixels = _tinted(frame, result.mask.numpy(), mask_cell)
     image = Image.fromarray(pixels)
     pen = _Pen(image)
+    if result.is_key:
+        pen.border(_KEY)
     found = zip(result.boxes.tolist(), result.labels.tolist(), result.scores.tolist(), strict=True)
     # The surest box comes last and so lies on top; labels lie above all boxes.
     boxes = sorted(found, key=lambda item: item[2])
@@ -59,14 +62,13 @@ def draw(
     for (left, top, _, _), label, score in boxes:
         pen.tag(left, top, f"{names[label]} {score:.2f}", class_colour(label))
     if result.is_key:
-        pen.border(_KEY)
         pen.note("KEY", _KEY)
     elif mask_cell is not None:
         pen.note(f"updated {result.updated:.0%}", _MASK)
     return np.asarray(image)
 
 
-@lru_cache(maxsize=None)
+@cache
 def class_colour(label: int) -> Colour:
     """A bright colour for a class; hues of neighbouring labels are far apart."""
     golden_ratio = 0.61803398875
@@ -81,7 +83,7 @@ class _Pen:
         self._size = image.size
         self._draw = ImageDraw.Draw(image)
         short = min(image.size)
-        self._line = max(1, round(short / 200))
+        self._line = max(1, round(short / 180))
         self._font = _font(max(10, round(short / 30)))
 
     def box(self, box: Sequence[float], colour: Colour) -> None:
@@ -124,12 +126,12 @@ class _Pen:
         self._draw.text((x + 2 * self._line, y + self._line), text, fill=ink, font=self._font)
 
 
-@lru_cache(maxsize=4)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
 
 
-def _tinted(frame: RGB, mask: np.ndarray, cell: tuple[float, float]) -> RGB:
+def _tinted(frame: RGB, mask: NDArray[np.bool_], cell: tuple[float, float]) -> RGB:
     height, width = frame.shape[:2]
     rows = np.minimum((np.arange(height) + 0.5) / cell[1], mask.shape[0] - 1).astype(int)
     columns = np.minimum((np.arange(width) + 0.5) / cell[0], mask.shape[1] - 1).astype(int)

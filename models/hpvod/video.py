@@ -149,10 +149,9 @@ class _VideoFile(VideoReader):
             ) from error
         stream = self._container.streams.best("video")
         # libav "plays" any .txt file as a terminal's screen.
-        if stream is None or self._container.format.name == "tty":
+        if not isinstance(stream, av.VideoStream) or self._container.format.name == "tty":
             self._container.close()
             raise VideoError(f"{path}: has no video in it")
-        stream.thread_type = "AUTO"
         self._stream = stream
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(DEFAULT_FPS)
         self.time_base = stream.time_base or 1 / self.rate
@@ -175,7 +174,7 @@ class _VideoFile(VideoReader):
             else:
                 start = frame.pts if start is None else start
                 time = float((frame.pts - start) * self.time_base)
-            pixels = frame.to_ndarray(format="rgb24")
+            pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
             if frame.rotation:
                 pixels = np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
             yield path, pixels, time
@@ -193,12 +192,12 @@ class _VideoFile(VideoReader):
                 if packet.is_corrupt and self._is_cut_short():
                     damage = "incomplete frame"
                     break
-                yield from packet.decode()
+                yield from self._stream.decode(packet)
         except av.FFmpegError as error:
             damage = reason(error)
         if damage is not None:
             with contextlib.suppress(av.FFmpegError):
-                yield from self._stream.codec_context.decode(None)
+                yield from self._stream.decode(None)
             if not self._is_cut_short():
                 raise VideoError(f"{self.files[0]}: damaged, and read up to there ({damage})")
 
@@ -220,12 +219,15 @@ def _natural(file: Path) -> tuple[list[Any], str]:
 
 
 def reason(error: Exception) -> str:
+    """What the system or libav says of an error, without its number and the file's name."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def size_of(frame: RGB) -> tuple[int, int]:
+    """(width, height) in pixels."""
     return frame.shape[1], frame.shape[0]
 
 
 def by(size: tuple[int, int]) -> str:
+    """A size as messages write it."""
     return f"{size[0]}x{size[1]}"

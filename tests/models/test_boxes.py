@@ -48,15 +48,15 @@ def test_grid_goes_along_rows_and_the_anchors_of_a_cell_are_neighbours() -> None
     ],
 )
 def test_decode(box: list[float], delta: list[float], expected: list[float]) -> None:
-    found = decode_boxes(torch.tensor([box]).double(), torch.tensor([delta]).double(), UNIT)
-    torch.testing.assert_close(found, torch.tensor([expected]).double(), rtol=0, atol=1e-12)
+    boxes, deltas, moved = torch.tensor([[box], [delta], [expected]], dtype=torch.float64)
+    torch.testing.assert_close(decode_boxes(boxes, deltas, UNIT), moved, rtol=0, atol=1e-12)
 
 
 def test_decode_takes_the_targets_standard_deviation() -> None:
     box = torch.tensor([[0.0, 0.0, 9.0, 9.0]], dtype=torch.float64)
     found = decode_boxes(box, torch.ones(1, 4, dtype=torch.float64), (0.1, 0.2, 0.3, 0.4))
-    expected = torch.tensor([literal_boxes.decode([0, 0, 9, 9], UNIT, (0.1, 0.2, 0.3, 0.4))])
-    torch.testing.assert_close(found, expected.double(), rtol=0, atol=1e-6)
+    expected = literal_boxes.decode([0, 0, 9, 9], UNIT, (0.1, 0.2, 0.3, 0.4))
+    assert found[0].tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_clip_keeps_corners_on_pixels_of_the_image() -> None:

@@ -27,27 +27,24 @@ def test_equals_a_literal_transcription(tiny_model: HPVODModel) -> None:
         rois = torch.nn.functional.pad(proposals, (1, 0))
         logits, deltas = network.rfcn(last, rois)
     probabilities = literal_boxes.softmax(logits.numpy().astype(np.float64))[:, 1:]
-    boxes = [
+    moved = [
         literal_boxes.clip(literal_boxes.decode(p, d, (0.1, 0.1, 0.2, 0.2)), 90, 125)
         for p, d in zip(proposals.tolist(), deltas.tolist(), strict=True)
     ]
     expected = []
     for label in range(30):
-        chosen = [i for i in range(len(boxes)) if probabilities[i, label] > config.score_threshold]
-        scores = [float(probabilities[i, label]) for i in chosen]
-        for i in literal_boxes.nms([boxes[i] for i in chosen], scores, 0.3):
-            expected.append((scores[i], label, boxes[chosen[i]]))
+        chosen = [i for i in range(len(moved)) if probabilities[i, label] > config.score_threshold]
+        scored = [float(probabilities[i, label]) for i in chosen]
+        for i in literal_boxes.nms([moved[i] for i in chosen], scored, 0.3):
+            expected.append((scored[i], label, moved[chosen[i]]))
     expected = sorted(expected, key=lambda e: -e[0])[: config.max_detections]
 
     assert len(found.boxes) == config.max_detections
     assert found.labels.tolist() == [label for _, label, _ in expected]
     # float32 probabilities below 1 and coordinates of up to 125 pixels.
-    torch.testing.assert_close(
-        found.scores, torch.tensor([s for s, _, _ in expected]), rtol=1e-5, atol=0
-    )
-    torch.testing.assert_close(
-        found.boxes, torch.tensor([b for _, _, b in expected]), rtol=0, atol=1e-4
-    )
+    scores, boxes = zip(*((score, box) for score, _, box in expected), strict=True)
+    torch.testing.assert_close(found.scores, torch.tensor(scores), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.boxes, torch.tensor(boxes), rtol=0, atol=1e-4)
 
 
 def test_channels_are_split_between_rpn_and_rfcn(tiny_model: HPVODModel) -> None:

@@ -103,7 +103,7 @@ def test_the_last_stage_is_dilated_and_the_top_is_a_dilated_3x3() -> None:
 def test_size_is_a_sixteenth_rounded_up(stride_in: Literal["1x1", "3x3"]) -> None:
     with torch.device("meta"):
         network = FeatureNetwork((1, 1, 1, 1), 1, 2, stride_in)
-        for height in range(1, 100):
+        for height in range(1, 100, 2):
             width = 1 + 37 * height % 131
             size = network(torch.empty(1, 3, height, width)).shape
             assert size == (1, 2, -(-height // 16), -(-width // 16))

@@ -69,9 +69,8 @@ def test_channels_are_flownets() -> None:
     assert shapes["encoder.conv1.weight"] == (64, 6, 7, 7)
     assert shapes["encoder.conv2.weight"] == (128, 64, 5, 5)
     assert shapes["encoder.conv6_1.weight"] == (1024, 1024, 3, 3)
-    inputs = [
-        shapes[f"decoder.{n}.flow.weight"][1] for n in ("conv5_1", "conv4_1", "conv3_1", "conv2")
-    ]
+    skips = ("conv5_1", "conv4_1", "conv3_1", "conv2")
+    inputs = [shapes[f"decoder.{skip}.flow.weight"][1] for skip in skips]
     assert inputs == [1024, 1026, 770, 386]
     assert shapes["flow.weight"] == (2, 194, 3, 3)
     assert shapes["quality.weight"] == (1, 194, 3, 3)
@@ -81,7 +80,7 @@ def test_channels_are_flownets() -> None:
 def test_size_is_the_feature_networks() -> None:
     with torch.device("meta"):
         network = FlowNetwork(1 / 64, scale_channels=None)
-        sizes = [(h, 32 + 37 * h % 131) for h in range(32, 164)] + [(600, 1000), (562, 1000)]
+        sizes = [(h, 32 + 37 * h % 131) for h in range(32, 100)] + [(600, 1000), (562, 1000)]
         for height, width in sizes:
             image = torch.empty(1, 3, height, width)
             output = network(image, image)

@@ -31,7 +31,7 @@ def test_tiny_is_tiny(tiny_model: HPVODModel) -> None:
 @pytest.mark.parametrize("preset", ["tiny", "resnet101"])
 def test_random_weights_give_varied_detections(preset: str) -> None:
     model = build_model(ModelConfig.preset(preset))
-    size = (112, 160)
+    size = (96, 144)
     image, key = random_image(*size, seed=0), random_image(*size, seed=1)
     with torch.inference_mode():
         feature, other = model.features(image), model.features(key)
@@ -49,7 +49,7 @@ def test_random_weights_give_varied_detections(preset: str) -> None:
     assert found.boxes.isfinite().all() and found.scores.isfinite().all()
     assert len(found.boxes) > 20
     assert len(found.labels.unique()) > 3
-    assert found.scores.std() > 0.005
+    assert found.scores.std() > 0.1 * found.scores.mean()
     assert len(found.boxes.unique(dim=0)) > 10
     assert found.scores[:5].tolist() != found_other.scores[:5].tolist()
 

@@ -104,8 +104,8 @@ def test_wrong_architecture(tiny_model: HPVODModel, saved: Path) -> None:
 @pytest.mark.parametrize(
     ("depths", "message"),
     [
-        ((1, 1, 3, 1), "features.res4.2.conv1.bn.bias, .* missing"),
-        ((1, 1, 1, 1), "not in the model"),
+        ((1, 1, 3, 1), "features.res4.2.conv1.bn.bias, .* missing$"),
+        ((1, 1, 1, 1), "features.res4.1.conv1.bn.bias, .* not in the model$"),
     ],
 )
 def test_wrong_depth(
@@ -152,7 +152,7 @@ def classifier() -> ResNet:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.2, 0.8)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
     return model.eval()
 
 
@@ -175,7 +175,7 @@ def test_torchvision_classifier_gives_the_same_features(
     load_torchvision_resnet(features, path, mean)
     assert torch.equal(features.feat_conv.weight, own)
 
-    pixels = torch.randint(0, 256, (1, 3, 352, 384), generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(0, 256, (1, 3, 320, 336), generator=torch.Generator().manual_seed(0))
     theirs = pixels / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     theirs /= torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     ours = pixels - torch.tensor(mean)[:, None, None]
@@ -187,7 +187,8 @@ def test_torchvision_classifier_gives_the_same_features(
     found = recorder.layers["res5"]
     # float32 through 20 convolutions where the zero padding of the stem is out of reach.
     inner = (..., slice(8, -8), slice(8, -8))
-    assert expected[inner].numel() > 0 and expected.std() > 0.1
+    assert expected[inner].shape[2:] == (4, 5)
+    assert expected[inner].std((2, 3)).mean() > 0.01
     torch.testing.assert_close(found[inner], expected[inner], rtol=1e-4, atol=1e-4)
     # Elsewhere the padding is another grey, by less than 1 of 255.
     torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * expected.max().item())
@@ -241,7 +242,7 @@ def test_torchvision_truncated(
 def test_torchvision_text_file(features: FeatureNetwork, tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     path.write_text("these are no weights\n" * 100)
-    with pytest.raises(WeightsError, match=rf"^{path}: holds more than tensors, or no pickle"):
+    with pytest.raises(WeightsError, match=rf"^{path}: is not a file of torch.save's$"):
         load_torchvision_resnet(features, path)
 
 

@@ -27,12 +27,12 @@ KERNELS = HERE.parents[1] / "csrc" / "kernels"
 INCLUDES = [HERE, HERE / "simt" / "unsupported", KERNELS]
 PYTHON_INCLUDES = [pybind11.get_include(), sysconfig.get_paths()["include"]]
 # -g1 keeps lines and function names, which reports need.
-FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-DHPVOD_SIMT", "-Wno-attributes"]
-# Beside memory errors: what a GPU faults on (misaligned vectors) or what C++ leaves undefined.
-SANITIZE = [
-    "-fsanitize=address,alignment,float-cast-overflow,signed-integer-overflow,shift",
+FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fvisibility=hidden", "-DHPVOD_SIMT", "-Wno-attributes"]
+SANITIZE = ["-fsanitize=address", "-fno-omit-frame-pointer"]
+# What a GPU faults on (misaligned vectors) or what C++ leaves undefined.
+SANITIZE_KERNELS = [
+    "-fsanitize=alignment,float-cast-overflow,signed-integer-overflow,shift",
     "-fno-sanitize-recover=all",
-    "-fno-omit-frame-pointer",
 ]
 
 SHARED = re.compile(r"(\bextern\s+)?\b__shared__\b([^;]*);")
@@ -95,10 +95,11 @@ def _run(command: Sequence[str | Path], source: str, stdin: str | None = None) -
 
 def compile_source(source: Path, cache: Path, *, sanitize: bool = False) -> Path:
     """The object file of a .cu (behind simt.h) or .cpp (a binding) source."""
-    flags = [*FLAGS, *(SANITIZE if sanitize else [])]
-    flags += [f"-I{folder}" for folder in INCLUDES]
-    if source.suffix == ".cpp":
-        flags += [f"-I{folder}" for folder in PYTHON_INCLUDES]
+    flags = [*FLAGS, *(SANITIZE if sanitize else []), *(f"-I{folder}" for folder in INCLUDES)]
+    if source.suffix == ".cu":
+        flags += ["-O1", *(SANITIZE_KERNELS if sanitize else [])]
+    else:
+        flags += ["-O0", *(f"-I{folder}" for folder in PYTHON_INCLUDES)]
     text = _run([COMPILER, *flags, "-x", "c++", "-E", source], source.name)
     if source.suffix == ".cu":
         text = translate(text)
@@ -123,7 +124,7 @@ def build(name: str, sources: Sequence[Path], cache: Path, *, sanitize: bool = F
         target.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             unfinished = Path(folder, "unfinished.so")
-            flags = [*(SANITIZE if sanitize else []), "-shared", "-ldl"]
+            flags = [*([*SANITIZE, *SANITIZE_KERNELS] if sanitize else []), "-shared", "-ldl"]
             _run([COMPILER, *objects, *flags, "-o", unfinished], name)
             unfinished.replace(target)
     return target
@@ -147,7 +148,7 @@ def run_sanitized(path: Path, code: str) -> subprocess.CompletedProcess[str]:
         # The interpreter's own leaks are not our concern.
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:symbolize=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
-        "PYTHONPATH": os.pathsep.join([str(path.parent), str(HERE)]),
+        "PYTHONPATH": os.pathsep.join([str(path.parent), str(HERE.parent)]),
     }
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True

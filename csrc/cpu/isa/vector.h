@@ -122,11 +122,13 @@ HPVOD_INLINE void store(T* target, Vector<T> value, int64_t count) {
   memcpy(target, buffer, count * sizeof(T));
 }
 
+// Of all lanes, in pairs: of the orders, the one that rounds least.
 template <typename T>
 HPVOD_INLINE accumulate_t<T> sum(Vector<T> value) {
-  accumulate_t<T> total = 0;
-  for (int i = 0; i < kLanes<T>; ++i) total += value[i];
-  return total;
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) value[i] += value[i + half];
+  }
+  return value[0];
 }
 
 // (a0, b0, a1, b1, ...) of the low (kHigh = 0) or high half of the lanes of a and b.

@@ -140,21 +140,25 @@ void grad_flow_image(const Size& size, const T* feature, const F* flow, const T*
     const TapRows<T> tap(taps, feature, size.channels, zeros.get());
     const int64_t row = pixel * size.channels;
     Vector<T> dot[4] = {};
-    const auto single = [&](int64_t c, int64_t count) {
+    const auto single = [&](Vector<T>(&sums)[4], int64_t c, int64_t count) {
       const Vector<T> gradient = load_some(grad_output + row + c, count);
       const Vector<T> scaled = kScaled ? gradient * load_some(scale + row + c, count) : gradient;
       Vector<T> warped = {};
       for (int k = 0; k < 4; ++k) {
         const Vector<T> value = load_some(tap.row[k] + c, count);
-        dot[k] += scaled * value;
+        sums[k] += scaled * value;
         if (kScaled) warped += taps.weight[k] * value;
       }
       if (kScaled && grad_scale) store_some(grad_scale + row + c, gradient * warped, count);
     };
+    // A sum of sums: its rounding error grows with the lengths of both, not their product.
     const auto group = [&](int64_t c) {
-      for (int u = 0; u < kUnroll; ++u) single(c + u * kLanes<T>, kLanes<T>);
+      Vector<T> sums[4] = {};
+      for (int u = 0; u < kUnroll; ++u) single(sums, c + u * kLanes<T>, kLanes<T>);
+      for (int k = 0; k < 4; ++k) dot[k] += sums[k];
     };
-    for_each_vector<T>(size.channels, group, single);
+    for_each_vector<T>(size.channels, group,
+                       [&](int64_t c, int64_t count) { single(dot, c, count); });
     if (grad_flow) {
       accumulate_t<T> total[4];
       for (int k = 0; k < 4; ++k) total[k] = sum<T>(dot[k]);

@@ -6,37 +6,37 @@ namespace {
 // The second half of the block has left.
 __global__ void barrier_after_return(const int*, int* output) {
   if (blockIdx.x == 1 && threadIdx.x >= 32) return;
-  __syncthreads();
+  __syncthreads();  // line early
   output[threadIdx.x] = 1;
 }
 
 __global__ void two_barriers(const int*, int* output) {
   if (threadIdx.x == 3 || threadIdx.x == 5) {
-    __syncthreads();
+    __syncthreads();  // line first
     output[threadIdx.x] = 1;
   } else {
-    __syncthreads();
+    __syncthreads();  // line second
     output[threadIdx.x] = 2;
   }
 }
 
 __global__ void shuffle_after_return(const int* input, int* output) {
   if (threadIdx.x >= 40 && threadIdx.x < 44) return;
-  output[threadIdx.x] = __shfl_xor_sync(0xffffffffu, input[threadIdx.x], 1);
+  output[threadIdx.x] = __shfl_xor_sync(0xffffffffu, input[threadIdx.x], 1);  // line shuffle
 }
 
 // Lanes 16-31 wait for the block, the others for them.
 __global__ void ballot_against_barrier(const int*, int* output) {
-  if (threadIdx.x < 16) output[threadIdx.x] = static_cast<int>(__ballot_sync(0xffffffffu, 1));
-  __syncthreads();
+  if (threadIdx.x < 16) output[threadIdx.x] = static_cast<int>(__ballot_sync(0xffffffffu, 1));  // line ballot
+  __syncthreads();  // line after
 }
 
 __global__ void mask_without_caller(const int*, int* output) {
-  output[threadIdx.x] = __any_sync(0x0000ffffu, 1);
+  output[threadIdx.x] = __any_sync(0x0000ffffu, 1);  // line any
 }
 
 __global__ void shuffle_width(const int* input, int* output) {
-  output[threadIdx.x] = __shfl_sync(0xffffffffu, input[threadIdx.x], 0, 12);
+  output[threadIdx.x] = __shfl_sync(0xffffffffu, input[threadIdx.x], 0, 12);  // line width
 }
 
 __global__ void nothing(const int*, int*) {}

@@ -90,7 +90,8 @@ class Block {
     for (unsigned i : order_) queue_.push_back(&threads_[i]);
     current_block = this;
     do {
-      for (size_t next = 0; next < queue_.size() && error_.empty(); ++next) resume(*queue_[next]);
+      next_ = 0;
+      while (next_ < queue_.size() && error_.empty()) resume(*queue_[next_++]);
       queue_.clear();
       if (error_.empty() && live_ > 0 && !release_active_masks()) error_ = describe_deadlock();
     } while (error_.empty() && live_ > 0);
@@ -158,25 +159,39 @@ class Block {
   static inline Block* current_block = nullptr;  // while a kernel runs
 
  private:
-  void resume(Thread& thread) {
+  void become(Thread& thread) {
     running_ = &thread;
     threadIdx = thread.index;
     thread.state = State::kReady;
+  }
+
+  void resume(Thread& thread) {
+    become(thread);
     if (thread.fiber.stack == nullptr) thread.fiber.start(&Block::thread_main);
     switch_fiber(scheduler_, thread.fiber);
-    if (thread.state == State::kExited) {
-      thread.fiber.finish();
-      --live_;
-    }
+    if (running_->state == State::kExited) running_->fiber.finish();
   }
 
   static void thread_main() {
     Block& block = *current_block;
     entered_fiber(block.scheduler_);
-    block.body_();
-    block.running_->state = State::kExited;
+    do {
+      block.body_();
+      block.running_->state = State::kExited;
+      --block.live_;
+    } while (block.start_next_here());
     switch_fiber(block.running_->fiber, block.scheduler_, /*last=*/true);
     std::abort();
+  }
+
+  // If the next thread has not started, it takes over the fiber of the one that returned:
+  // threads that never wait then need no switching at all.
+  bool start_next_here() {
+    if (next_ == queue_.size() || queue_[next_]->fiber.stack != nullptr) return false;
+    Thread& thread = *queue_[next_++];
+    std::swap(thread.fiber, running_->fiber);
+    become(thread);
+    return true;
   }
 
   void release(Thread& thread, uint64_t result) {
@@ -300,6 +315,7 @@ class Block {
   SharedMemory shared_;
   Fiber scheduler_;
   std::vector<Thread*> queue_;  // the threads that can run, in the order in which they will
+  size_t next_ = 0;             // in queue_
   Thread* running_ = nullptr;
   size_t waiting_ = 0;        // threads at a barrier
   size_t live_ = 0;           // threads that have not returned

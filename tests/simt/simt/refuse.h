@@ -1,16 +1,15 @@
-// What cannot run here is named when it is met. Included last: the standard headers
-// may use these words. simt_build.py refuses `<<<`, which no macro can be named after.
+// What cannot run here is named when it is met. Included last: the headers above use `asm`.
+// simt_build.py refuses `<<<`, which no macro can be named after.
 #pragma once
 
 #define SIMT_PRAGMA(text) _Pragma(#text)
-#define SIMT_REFUSE(what) SIMT_PRAGMA(GCC error "simt cannot run " what)
-#define SIMT_REFUSE_PTX SIMT_REFUSE("inline PTX: keep it behind #ifdef __CUDA_ARCH__")
-#define SIMT_REFUSE_TEXTURE SIMT_REFUSE("textures and surfaces")
-#define SIMT_REFUSE_CLUSTER SIMT_REFUSE("thread-block clusters")
-#define SIMT_REFUSE_GROUPS SIMT_REFUSE("cooperative groups")
+#define SIMT_REFUSE_PTX \
+  SIMT_PRAGMA(GCC error "simt cannot run inline PTX: keep it behind #ifdef __CUDA_ARCH__")
+#define SIMT_REFUSE_TEXTURE SIMT_PRAGMA(GCC error "simt cannot run textures and surfaces")
+#define SIMT_REFUSE_CLUSTER SIMT_PRAGMA(GCC error "simt cannot run thread-block clusters")
+#define SIMT_REFUSE_GROUPS SIMT_PRAGMA(GCC error "simt cannot run cooperative groups")
 
 #define asm SIMT_REFUSE_PTX asm
-#define __asm__ SIMT_REFUSE_PTX __asm__
 #define cudaTextureObject_t SIMT_REFUSE_TEXTURE int
 #define cudaSurfaceObject_t SIMT_REFUSE_TEXTURE int
 #define tex1Dfetch SIMT_REFUSE_TEXTURE tex1Dfetch

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Builds, tests, checks and measures hpvod on a machine with a GPU, torch and nvcc but no network.
+#
+#   bench/on_gpu.sh OUT
+#
+# Leaves in the folder OUT: log.txt (every step's output, and a summary last), <gpu>.json and
+# <gpu>.png (both tables), <gpu>_bfloat16.json. Ends within 10 minutes, with a non-zero status
+# where a step failed. Wheels in the folder .whl, if there is one, are installed first.
+set -uo pipefail
+
+if [[ $# -ne 1 ]]; then
+  echo "usage: bench/on_gpu.sh OUT" >&2
+  exit 2
+fi
+mkdir -p "$1" || exit 2
+out=$(cd "$1" && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+python=${PYTHON:-python3}
+log=$out/log.txt
+: >"$log" || exit 2
+
+# The installed package is tested, not the sources, which have no compiled libraries beside them.
+export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+
+deadline=590 # seconds, for all steps together
+summary=()
+failed=0
+
+# step NAME SECONDS COMMAND...: runs the command for at most so long; failures do not stop us.
+step() {
+  local name=$1 limit=$2 start=$SECONDS status=0
+  shift 2
+  local left=$((deadline - SECONDS))
+  if ((left < limit)); then limit=$left; fi
+  if ((limit < 5)); then
+    status="not run, out of time"
+  else
+    printf '\n=== %s (at most %s s): %s\n' "$name" "$limit" "$*" | tee -a "$log"
+    timeout --kill-after=5 "$limit" "$@" 2>&1 | tee -a "$log"
+    status=${PIPESTATUS[0]}
+  fi
+  case $status in
+    0) status=passed ;;
+    124 | 137) status="stopped after $limit s" ;;
+    [0-9]*) status="failed with status $status" ;;
+  esac
+  if [[ $status != passed ]]; then failed=1; fi
+  summary+=("$(printf '%-10s %4d s  %s' "$name" "$((SECONDS - start))" "$status")")
+}
+
+shopt -s nullglob
+wheels=(.whl/*.whl)
+if ((${#wheels[@]})); then
+  step wheels 30 "$python" -m pip install -q --no-index --no-deps "${wheels[@]}"
+fi
+step build 180 "$python" -m pip install -v --no-deps --no-build-isolation .
+step backends 30 "$python" -m hpvod_ops
+
+# Files that need packages this machine may not have are left out, unless they hold GPU tests.
+mapfile -t gpu_tests < <(grep -rl 'mark\.gpu' tests --include='test_*.py' | grep -v '^tests/ops/')
+step tests 150 "$python" -m pytest -q tests/ops
+if ((${#gpu_tests[@]})); then
+  step gpu_tests 60 "$python" -m pytest -q -m gpu "${gpu_tests[@]}"
+fi
+
+kind=$("$python" -c 'import sys; sys.path.append("."); import torch
+from bench.machine import device_kind
+print(device_kind(torch.device("cuda")))' 2>>"$log") || kind=gpu
+model=(--device cuda --model resnet101 --short-side 600)
+step speed 240 "$python" bench/speed.py "${model[@]}" --json "$out/$kind.json"
+step bfloat16 60 "$python" bench/speed.py "${model[@]}" --only methods --dtype bfloat16 \
+  --json "$out/${kind}_bfloat16.json"
+
+# Without torch's cache of allocations every tensor has bounds of its own. The cases repeat their
+# dtypes and layouts every eight, so those from 10 to 19 have them all.
+export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+sanitizer=(compute-sanitizer --error-exitcode 9 --target-processes all)
+step memcheck 120 "${sanitizer[@]}" --tool memcheck "$python" -m pytest -q tests/ops/test_warp.py \
+  -k 'cuda and (points_nowhere or agrees_with_reference and cuda-1)'
+step racecheck 90 "${sanitizer[@]}" --tool racecheck "$python" -m pytest -q tests/ops/test_warp.py \
+  -k 'agrees_with_reference and cuda-2'
+
+{
+  printf '\n=== summary, %s\n' "$(nvidia-smi --query-gpu=name --format=csv,noheader 2>&1 | head -n 1)"
+  printf '%s\n' "${summary[@]}"
+} | tee -a "$log"
+exit "$failed"

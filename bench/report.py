@@ -1,0 +1,88 @@
+"""Rows as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from bench.pipeline import BASELINE, STAGES
+from bench.rows import Row
+
+_COPY = "copy"
+
+
+def ops_table(rows: Sequence[Row]) -> Table:
+    """One line a row: milliseconds, and how they compare with the floor and each peer."""
+    peers = dict.fromkeys(peer for row in rows for peer in row.peers if peer != _COPY)
+    table = _table("Ops: milliseconds, as multiples of the floor and of a copy, and speed-ups")
+    for header in ("op", "backend", "shape", "dtype", "layout"):
+        table.add_column(header, no_wrap=True)
+    for header in ("ms", "ms / floor", "ms / copy", *(f"{peer} / ms" for peer in peers)):
+        table.add_column(header, justify="right")
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        table.add_row(
+            row.name,
+            row.backend,
+            "x".join(map(str, row.shape)),
+            row.dtype,
+            str(row.more["layout"]),
+            f"{row.ms:.3f}",
+            _ratio(row.ms, row.floor_ms),
+            _ratio(row.ms, row.peers[_COPY]),
+            *(_ratio(row.peers.get(peer), row.ms) for peer in peers),
+            end_section=following is None or following.dtype != row.dtype,
+        )
+    return table
+
+
+def methods_table(rows: Sequence[Row]) -> Table:
+    """One line a preset: milliseconds a frame by stage, key frames and the others apart."""
+    shape = "x".join(map(str, rows[0].shape))
+    table = _table(
+        f"End to end: milliseconds a frame, {rows[0].more['model']} at {shape}, {rows[0].dtype}"
+    )
+    table.add_column("method", no_wrap=True)
+    for stage in STAGES:
+        table.add_column(stage, justify="right")
+    table.add_column("all", justify="right", style="bold")
+    headers = (f"{BASELINE} / ms", "ms / floor", "key frame", "other frame", "keys", "updated")
+    for header in headers:
+        table.add_column(header, justify="right")
+    for row in rows:
+        more = row.more
+        table.add_row(
+            row.name,
+            *(_milliseconds(more["stages"][stage]) for stage in STAGES),
+            _milliseconds(row.ms),
+            _ratio(row.peers[BASELINE], row.ms),
+            _ratio(row.ms, row.floor_ms),
+            _milliseconds(more["key_ms"]),
+            _milliseconds(more["non_key_ms"]),
+            f"{100 * more['key_share']:.0f} %",
+            "-" if more["updated"] is None else f"{100 * more['updated']:.0f} %",
+        )
+    return table
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What must be said beside the tables: the rows' own notes, and peers that did not run."""
+    own = dict.fromkeys(note for row in rows for note in row.more.get("notes", ()))
+    left_out = dict.fromkeys(
+        f"left out: {peer} of {row.name} in {row.dtype}, {reason}"
+        for row in rows
+        for peer, reason in row.more.get("peers_left_out", {}).items()
+    )
+    return [*own, *left_out]
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold")
+
+
+def _ratio(above: float | None, below: float) -> str:
+    return "-" if above is None else f"{above / below:.3g} x"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from bench import timing
+from bench.machine import copy_bandwidth, describe, device_kind, matrix_rate
+from bench.stages import StageClock
+from bench.timing import median_times
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """A host clock that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+def test_contestants_take_turns(clock: Clock) -> None:
+    turns = []
+
+    def contestant(name: str, seconds: float):
+        def run(index: int) -> None:
+            turns.append((name, index))
+            clock.now += seconds
+
+        return run
+
+    contestants = {"a": contestant("a", 0.001), "b": contestant("b", 0.004)}
+    times = median_times(contestants, CPU, seconds=0.02, sets=2)
+    assert times == pytest.approx({"a": 1, "b": 4})
+    timed = turns[8:]  # after two warm-ups of each on both sets
+    assert timed[:10] == [(name, turn % 2) for turn in range(5) for name in "ab"]
+    # 20 ms are five turns of b, the fewest there are, and 20 of a, which goes on alone.
+    assert [name for name, _ in timed[10:]] == ["a"] * 15
+
+
+def test_time_is_the_median(clock: Clock) -> None:
+    durations = iter([9, 9, 0.001, 0.001, 0.002, 0.003, 7])
+
+    def run(_: int) -> None:
+        clock.now += next(durations)
+
+    assert median_times({"a": run}, CPU, seconds=0.001)["a"] == pytest.approx(2)
+
+
+def test_stages_of_a_frame(clock: Clock) -> None:
+    stages = StageClock(CPU)
+    with stages.frame() as times:
+        clock.now += 1
+        with stages("flow"):
+            clock.now += 2
+            with stages("benchmark"):
+                clock.now += 4
+            clock.now += 8
+        clock.now += 16
+        with stages("flow"):
+            clock.now += 32
+    assert times == {"other": 17e3, "flow": 42e3, "benchmark": 4e3}
+    with stages.frame() as times:
+        clock.now += 3
+    assert times == {"other": 3e3}
+
+
+def test_ceilings_come_from_the_measured_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def copies(contestants, device, *, seconds):
+        return dict.fromkeys(contestants, 4.0)
+
+    monkeypatch.setattr("bench.machine.median_times", copies)
+    assert copy_bandwidth.__wrapped__(CPU) == 2 * 2**27 / 4
+    assert matrix_rate.__wrapped__(CPU, torch.float32) == 2 * 1024**3 / 4
+
+
+def test_where_and_when() -> None:
+    row = describe(CPU)
+    assert row["threads"] == torch.get_num_threads()
+    assert row["versions"]["torch"] == torch.__version__
+    assert row["device_name"]
+    assert device_kind(CPU) == "cpu"
+
+
+def test_gpu_names_make_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.machine.device_name", lambda _: "NVIDIA H100 80GB HBM3")
+    assert device_kind(torch.device("cuda")) == "nvidia_h100_80gb_hbm3"
+
+
+@pytest.mark.gpu
+def test_graphs_time_the_same_calls() -> None:
+    device = torch.device("cuda")
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        maps = torch.randn(3, 2**26, device=device)
+        target = torch.empty_like(maps[0])
+        contestants = {"copy": lambda index: target.copy_(maps[index])}
+        replayed = timing.graph_times(contestants, device, seconds=0.1, sets=3)["copy"]
+        called = median_times(contestants, device, seconds=0.1, sets=3)["copy"]
+    assert replayed == pytest.approx(called, rel=0.2)

@@ -1,0 +1,53 @@
+"""The layout that CONTRIBUTING describes holds: an op is found by its name in every folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hpvod_ops
+
+ROOT = Path(__file__).parents[1]
+OPS = sorted(set(hpvod_ops.__all__) - {"explain", "use_backend"})
+
+FILES = [
+    "csrc/kernels/{op}.h",
+    "csrc/kernels/{op}.cuh",
+    "csrc/kernels/{op}.cu",
+    "csrc/cpu/{op}.h",
+    "csrc/cpu/{op}.cpp",
+    "csrc/bindings/{op}.cpp",
+    "csrc/bindings/{op}_cuda.cpp",
+    "hpvod_ops/ops/{op}.py",
+    "hpvod_ops/reference/{op}.py",
+    "hpvod_ops/triton/{op}.py",
+    "tests/ops/test_{op}.py",
+    "tests/ops/test_{op}_triton.py",
+    "tests/simt/test_{op}_simt.py",
+    "bench/{op}.py",
+]
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("pattern", FILES)
+def test_every_op_has_its_files(op: str, pattern: str) -> None:
+    assert (ROOT / pattern.format(op=op)).is_file()
+
+
+def test_every_op_file_is_exported() -> None:
+    files = {path.stem for path in (ROOT / "hpvod_ops" / "reference").glob("[!_]*.py")}
+    assert files == set(OPS)
+
+
+@pytest.mark.parametrize("folder", ["csrc/kernels", "csrc/cpu"])
+def test_kernels_know_no_torch(folder: str) -> None:
+    sources = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert sources
+    assert not [path for path in sources if "#include <torch" in path.read_text()]
+
+
+def test_the_networks_use_public_names_of_the_ops_only() -> None:
+    private = ("hpvod_ops.ops", "hpvod_ops.reference", "hpvod_ops.triton", "torch.ops.hpvod")
+    sources = (ROOT / "models").rglob("*.py")
+    assert not [path for path in sources if any(name in path.read_text() for name in private)]
