@@ -7,6 +7,7 @@ known exactly, so it also gives `warp` the smooth flow that it meets in use.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -115,6 +116,7 @@ def _inside(thing: Thing, own: Tensor) -> Tensor:
     return ((1 - radius) * 40 + 0.5).clamp(0, 1)
 
 
+@functools.cache
 def _texture(thing: Thing, size: int = 1024) -> Tensor:
     """[1, 3, size, size]: noise of several octaves between the thing's two colours."""
     generator = torch.Generator().manual_seed(thing.seed)

@@ -53,7 +53,7 @@ def save_picture(ops: Sequence[Row], methods: Sequence[Row], path: Path) -> None
     row = methods[0]
     where = [row.more["device_name"]]
     if row.device == "cpu":
-        where.append(f"{row.more['threads']} threads")
+        where.append(f"CPU threads: {row.more['threads']}")
     where += [f"torch {row.more['versions']['torch']}", row.more["date"][:10]]
     figure.text(0.035, 0.045, ", ".join(where), color=_MUTED, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,10 @@ def _table(title: str) -> Table:
 
 
 def _ratio(above: float | None, below: float) -> str:
-    return "-" if above is None else f"{above / below:.3g} x"
+    if above is None:
+        return "-"
+    ratio = above / below
+    return f"{ratio:.0f} x" if ratio >= 100 else f"{ratio:.3g} x"
 
 
 def _milliseconds(value: float | None) -> str:

@@ -50,7 +50,7 @@ def save_rows(rows: list[Row], path: Path) -> None:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(row.to_json()) for row in rows)
+    lines = ",\n".join(json.dumps(row.to_json(), allow_nan=False) for row in rows)
     path.write_text(f"[\n{lines}\n]\n")
 
 

@@ -92,7 +92,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _print_setting(console: Console, device: torch.device) -> None:
     setting = machine.describe(device)
     versions = ", ".join(f"{name} {version}" for name, version in setting["versions"].items())
-    console.print(f"{setting['device_name']}, {setting['threads']} threads", highlight=False)
+    console.print(f"{setting['device_name']}, CPU threads: {setting['threads']}", highlight=False)
     console.print(f"{versions}; {setting['date']}", highlight=False)
     console.print(explain(device), highlight=False, markup=False)
 
@@ -103,7 +103,7 @@ def _own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(device)
     with torch.cuda.device(device), torch.cuda.stream(stream):
         yield
 

@@ -56,7 +56,7 @@ class StageClock:
     def _mark(self) -> None:
         """From now on, time goes to the stage on top of the stack."""
         if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event = torch.cuda.Event(enable_timing=True)
             event.record()
             self._marks.append((self._stack[-1], event))
         else:

@@ -63,7 +63,7 @@ def _sample_cpu(contestant: Contestant, sets: int, turn: int) -> float:
 
 
 def _sample_cuda(contestant: Contestant, sets: int, turn: int) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for index in range(sets):
         contestant(index)

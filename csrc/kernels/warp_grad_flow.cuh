@@ -21,6 +21,8 @@ struct FlowGradient {
 };
 
 // A sample of one channel and its slopes along x and y. A corner off the map counts as 0.
+// Slopes are differences of corners, taken channel by channel: the sums over channels then
+// do not cancel where a map is smooth.
 template <typename Real>
 struct Sample {
   Real value;
@@ -86,19 +88,15 @@ __global__ void __launch_bounds__(kWarpThreads, sizeof(T) == 8 ? 3 : 4)
           Vector<T, kWidth> factor = {};
           if (scale != nullptr) factor = load_once<kWidth>(scale + element + c);
 
-          Real vector_x = 0;  // summed apart: many channels then round less
-          Real vector_y = 0;
           Real scale_gradient[kWidth];
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
             const Sample<Real> sample(taps, value[0][i], value[1][i], value[2][i], value[3][i]);
             const Real scaled = scale != nullptr ? grad[i] * factor[i] : grad[i];
-            vector_x += scaled * sample.slope_x;
-            vector_y += scaled * sample.slope_y;
+            sum_x += scaled * sample.slope_x;
+            sum_y += scaled * sample.slope_y;
             scale_gradient[i] = grad[i] * sample.value;
           }
-          sum_x += vector_x;
-          sum_y += vector_y;
           if (grad_scale != nullptr) {
             store_once(grad_scale + element + c, narrow_vector<T>(scale_gradient));
           }

@@ -146,7 +146,9 @@ def forward_kernel(
             offset = _offsets(
                 images * feature_step, source, channel, channels, plane, CHANNELS_LAST
             )
-            value = tl.load(feature + offset, mask=_by_pixel(inside, CHANNELS_LAST) & wanted, other=0)
+            value = tl.load(
+                feature + offset, mask=_by_pixel(inside, CHANNELS_LAST) & wanted, other=0
+            )
             total += _by_pixel(weight_x * weight_y, CHANNELS_LAST) * value.to(ACCUMULATE)
         offset = _offsets(images, position, channel, channels, plane, CHANNELS_LAST)
         mask = _by_pixel(live, CHANNELS_LAST) & wanted
@@ -237,7 +239,9 @@ def grad_feature_kernel(
         total += _by_pixel(weight, CHANNELS_LAST) * grad
         node = tl.load(following + node, mask=linked, other=-1)
     offset = _offsets(images, position, channel, channels, plane, CHANNELS_LAST)
-    tl.store(grad_feature + offset, narrow(total, dtype), mask=_by_pixel(live, CHANNELS_LAST) & wanted)
+    tl.store(
+        grad_feature + offset, narrow(total, dtype), mask=_by_pixel(live, CHANNELS_LAST) & wanted
+    )
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
@@ -283,7 +287,9 @@ def grad_flow_scale_kernel(
             offset = _offsets(
                 images * feature_step, source, channel, channels, plane, CHANNELS_LAST
             )
-            value = tl.load(feature + offset, mask=_by_pixel(inside, CHANNELS_LAST) & wanted, other=0)
+            value = tl.load(
+                feature + offset, mask=_by_pixel(inside, CHANNELS_LAST) & wanted, other=0
+            )
             value = value.to(ACCUMULATE)
             warped += _by_pixel(weight_x * weight_y, CHANNELS_LAST) * value
             # A weight rises towards its corner with slope 1 and falls from the other's.

@@ -78,8 +78,8 @@ def not_a_number(feature: Tensor, flow: Tensor) -> Tensor:
     return reference.warp(feature, flow) + torch.nan
 
 
-def border_padding(feature: Tensor, flow: Tensor) -> Tensor:
-    return reference.warp(feature, flow.clamp(-1, 1))
+def no_motion(feature: Tensor, flow: Tensor) -> Tensor:
+    return reference.warp(feature, flow.clamp(-0.01, 0.01))
 
 
 def in_double(feature: Tensor, flow: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def in_double(feature: Tensor, flow: Tensor) -> Tensor:
     [
         (slightly_wrong, False),
         (not_a_number, False),
-        (border_padding, False),
+        (no_motion, False),
         (wrong_backward, True),
         (in_double, False),
     ],
@@ -104,7 +104,7 @@ def test_wrong_backend_is_not_timed(function, backward, monkeypatch: pytest.Monk
 
 
 def test_peer_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warp, "with_grid_sample", border_padding)
+    monkeypatch.setattr(warp, "with_grid_sample", no_motion)
     case = warp.Case(1, torch.float32, "contiguous", False)
     with pytest.raises(WrongResultError, match="the peer grid_sample is off by"):
         contest.measure(warp.contest(case, CPU, {"reference": reference.warp}))
@@ -122,14 +122,14 @@ def test_peer_that_gives_nan_in_low_precision_is_left_out(monkeypatch: pytest.Mo
 
 def test_peer_counts_in_its_faster_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow_if_contiguous(feature: Tensor, flow: Tensor) -> Tensor:
-        time.sleep(0.01 if feature.is_contiguous() else 0)
+        time.sleep(0.1 if feature.is_contiguous() else 0)
         return reference.warp(feature, flow)
 
     monkeypatch.setattr(warp, "with_grid_sample", slow_if_contiguous)
     case = warp.Case(1, torch.float32, "contiguous", False)
     (row,) = contest.measure(warp.contest(case, CPU, {"reference": reference.warp}))
     assert row.more["peer_variants"]["grid_sample"] == "channels_last"
-    assert row.peers["grid_sample"] < 10
+    assert row.peers["grid_sample"] < 100
 
 
 @pytest.mark.parametrize("function", [warp.with_grid_sample, warp.with_embedding_bag])

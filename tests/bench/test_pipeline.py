@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,15 +11,27 @@ import hpvod.detector
 from bench import pipeline, report
 from bench.clip import draw_clip
 from bench.contest import WrongResultError
-from bench.pipeline import FEWEST_FRAMES, STAGES, Setup
+from bench.pipeline import FEWEST_FRAMES, STAGES, Runner, Setup
 from bench.rows import Row
+from bench.stages import StageClock
+from hpvod.config import ModelConfig
 from hpvod.method import PRESETS
 
-FRAMES = list(draw_clip(22, (72, 120)))
+FRAMES = list(draw_clip(20, (72, 120)))
 
 
 def setup(density: float = 0.1) -> Setup:
     return Setup("tiny", 64, density, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_detection() -> Iterator[None]:
+    few = dataclasses.replace(
+        ModelConfig.preset("tiny"), proposals_before_nms=50, proposals=10, max_detections=5
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelConfig, "preset", lambda name: few)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +50,7 @@ def test_a_row_for_every_preset(rows: dict[str, Row]) -> None:
         assert row.shape == (1, 3, 64, 107)
         assert row.peers == {"per_frame": rows["per_frame"].ms}
         assert list(row.more["stages"]) == list(STAGES)
-        # Medians of the parts do not add up to the median of the whole exactly.
-        assert sum(row.more["stages"].values()) == pytest.approx(row.ms, rel=0.5)
+        assert max(row.more["stages"].values()) > 0 and row.ms > 0
 
 
 def test_key_frames_and_the_others(rows: dict[str, Row]) -> None:
@@ -43,11 +58,25 @@ def test_key_frames_and_the_others(rows: dict[str, Row]) -> None:
         "per_frame": 1, "dff": 0.1, "fgfa": 1, "c1": 0.1, "c2": 0.1, "c3": 0,
     }  # fmt: skip
     assert {name: row.more["frames"] for name, row in rows.items()} == {
-        "per_frame": 21, "dff": 21, "fgfa": 4, "c1": 21, "c2": 21, "c3": 21,
+        "per_frame": 19, "dff": 19, "fgfa": 2, "c1": 19, "c2": 19, "c3": 19,
     }  # fmt: skip
     for row in rows.values():
         assert (row.more["key_ms"] is None) == (row.more["key_share"] == 0)
         assert (row.more["non_key_ms"] is None) == (row.more["key_share"] == 1)
+
+
+def test_medians_by_kind_in_the_proportion_of_the_schedule() -> None:
+    runner = Runner(SimpleNamespace(method=PRESETS["dff"]), StageClock(torch.device("cpu")))
+    runner.times[True] = [{"features": 50.0, "other": 2.0}]
+    runner.times[False] = [{"flow": 7.0, "other": 1.0}, {"flow": 90.0}, {"flow": 9.0, "other": 3.0}]
+    assert runner.total(True) == 52
+    assert runner.total(False) == 12
+    assert runner.a_frame(runner.total) == pytest.approx(0.1 * 52 + 0.9 * 12)
+    assert runner.stage("flow", False) == 9
+    assert runner.stage("flow", True) == 0
+    assert runner.a_frame(lambda kind: runner.stage("other", kind)) == pytest.approx(0.2 + 0.9)
+    adaptive = Runner(SimpleNamespace(method=PRESETS["c3"]), runner.clock, runner.times)
+    assert adaptive.key_share == 0.25
 
 
 def test_average_follows_the_schedule(rows: dict[str, Row]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from itertools import product
 from typing import Any
 
 import triton
@@ -42,33 +41,30 @@ def compile_to_ptx(kernel: Any, capability: int, warps: int, **arguments: Any) -
 
 
 def main() -> None:
-    """Compiles every kernel for every capability, type, layout and width of index asked for."""
-    variants = json.loads(sys.argv[1])
+    """Compiles for each (compute capability, dtype, layout, whether offsets are int64)."""
     found = {}
-    for capability, dtype, layout, wide in product(*variants):
+    for capability, dtype, layout, wide in json.loads(sys.argv[1]):
         pointer, index = f"*{dtype}", "*i64" if wide else "*i32"
         last = layout == "channels_last"
         stream = stream_tile(1024, 1024, BYTES[dtype], last)
         gather = gather_tile(1024, 1024, BYTES[dtype], last)
-        maps = dict.fromkeys(
-            ("feature", "scale", "output", "grad_output", "grad_feature", "grad_scale"), pointer
-        )
-        maps |= {"flow": "*fp32", "grad_flow": "*fp32", "head": index, "following": index}
-        constants = {"CHANNELS_LAST": last, "WIDE": wide, "DOUBLE": dtype == "fp64"}
+        maps = ("feature", "scale", "output", "grad_output", "grad_feature", "grad_scale")
+        arguments = dict.fromkeys(maps, pointer)
+        arguments |= {"flow": "*fp32", "grad_flow": "*fp32", "head": index, "following": index}
+        arguments |= {"CHANNELS_LAST": last, "WIDE": wide, "DOUBLE": dtype == "fp64"}
         for kernel, tile in (
             (kernels.forward_kernel, stream),
             (kernels.grad_feature_kernel, gather),
             (kernels.grad_flow_scale_kernel, stream),
         ):
-            blocks = {"PIXELS": tile.pixels, "CHANNELS": tile.channels}
-            key = f"{kernel.__name__} sm_{capability} {dtype} {layout} {wide}"
-            found[key] = compile_to_ptx(
-                kernel, capability, tile.warps, **maps, **constants, **blocks
+            block = {"PIXELS": tile.pixels, "CHANNELS": tile.channels}
+            name = f"{kernel.__name__} sm_{capability} {dtype} {layout}"
+            found[name] = compile_to_ptx(kernel, capability, tile.warps, **arguments, **block)
+        name = f"link_kernel sm_{capability} {'double' if dtype == 'fp64' else 'float'} {wide}"
+        if name not in found:
+            found[name] = compile_to_ptx(
+                kernels.link_kernel, capability, 4, **arguments, PIXELS=LINK_PIXELS
             )
-        key = f"link_kernel sm_{capability} {dtype} {layout} {wide}"
-        found[key] = compile_to_ptx(
-            kernels.link_kernel, capability, 4, **maps, **constants, PIXELS=LINK_PIXELS
-        )
     json.dump(found, sys.stdout)
 
 

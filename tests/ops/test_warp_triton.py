@@ -71,17 +71,17 @@ def run_double(*inputs: Tensor | None) -> tuple[Tensor, ...]:
 def last_places(
     feature: Tensor, flow: Tensor, scale: Tensor | None, grad_output: Tensor
 ) -> tuple[float, ...]:
-    """For each result, one unit in the last place of the sum of its terms' absolute values.
+    """For each result, a unit in the last place of the largest sum of its terms' absolute values.
 
-    PyTorch's own composition may by luck be more exact than that, above all where one pixel
-    alone has a gradient; without luck, rounding the terms costs this much.
+    So much is lost in adding the terms in any order. The composition's error can by luck be
+    far smaller, above all where one pixel alone has a gradient, or where it is the truth itself.
     """
     wide = torch.float64 if feature.dtype == torch.float64 else torch.float32
     absolute_scale = None if scale is None else scale.abs()
     output, grad_feature, _, *grad_scale = run_double(
         feature.abs(), flow, absolute_scale, grad_output.abs()
     )
-    grad_flow = (output * grad_output.abs()).sum(1)
+    grad_flow = 2 * (output * grad_output.abs()).sum(1)  # slopes weigh a pixel twice in all
     return tuple(
         math.ldexp(torch.finfo(wide).eps, math.frexp(float(terms.max()))[1] - 1)
         for terms in (output, grad_feature, grad_flow, *grad_scale)
@@ -101,16 +101,16 @@ class Case:
         choose = random.Random(self.index)
         torch.manual_seed(self.index)
         dtype, layout = DTYPES[self.index % 4], LAYOUTS[self.index // 4 % 2]
-        batch = choose.choice((1, 1, 2, 3))
+        batch = choose.choice((1, 1, 1, 2, 3))
         feature_batch = choose.choice((1, batch))
         channels = choose.choice((1, 2, 3, 5, 8, 16, 24))
-        height, width = choose.choice((1, 2, 3, 4, 5)), choose.choice((1, 2, 3, 4, 5, 6))
+        height, width = choose.choice((1, 2, 3, 4)), choose.choice((1, 2, 3, 5))
         if self.index % 9 == 0:  # wider than a block of pixels, or of channels
-            height, width = choose.choice(((3, 43), (12, 13), (260, 1)))
-            channels, batch, feature_batch = choose.choice((1, 3, 4)), 1, 1
+            height, width = choose.choice(((3, 43), (11, 12), (257, 1)))
+            channels, batch, feature_batch = choose.choice((1, 2, 3)), 1, 1
         elif self.index % 5 == 0:
             channels = choose.choice((130, 257, 300))
-            height, width = choose.choice((1, 2)), choose.choice((1, 3))
+            height, width = 1, choose.choice((1, 2, 3))
         shape = (batch, channels, height, width)
 
         def random_map(*shape: int) -> Tensor:
@@ -152,7 +152,7 @@ def test_agrees_with_reference(
         assert (result.shape, result.dtype) == (composition.shape, composition.dtype), name
         error = float((result.double() - truth).abs().max())
         composition_error = float((composition.double() - truth).abs().max())
-        assert error <= 2 * composition_error + unit, name
+        assert error <= 2 * (composition_error + unit), name
 
 
 def exact_case(
@@ -223,7 +223,7 @@ def test_every_pixel_reads_the_same_four(device: torch.device) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_zero_flow_is_the_identity(dtype: torch.dtype, device: torch.device) -> None:
     feature, grad_output = torch.randn(2, 2, 3, 4, 5, device=device).to(dtype)
-    output, grad_feature, _, _ = run(feature, feature.new_zeros(2, 2, 4, 5), None, grad_output)
+    output, grad_feature, _ = run(feature, feature.new_zeros(2, 2, 4, 5), None, grad_output)
     assert torch.equal(output, feature)
     assert torch.equal(grad_feature, grad_output)
 
@@ -266,11 +266,14 @@ def test_empty(shape: tuple[int, int, int, int], device: torch.device) -> None:
         assert not gradient.any()
 
 
-def compile_ptx(tmp_path: Path, *variants: list[object]) -> dict[str, str]:
+def test_compiles_ahead_of_time(tmp_path: Path) -> None:
+    layouts = ("channels_last", "contiguous")
+    variants = [(90, dtype, layout, False) for dtype in ("fp32", "bf16") for layout in layouts]
+    variants += [(80, "fp16", "channels_last", True), (80, "fp64", "contiguous", True)]
+
     environment = dict(os.environ, TRITON_CACHE_DIR=str(tmp_path))
     environment.pop("TRITON_INTERPRET", None)
-    root = Path(__file__).parents[2]
-    environment["PYTHONPATH"] = os.pathsep.join((str(root), *sys.path))
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     program = Path(__file__).with_name("compile_warp_triton.py")
     command = [sys.executable, str(program), json.dumps(variants)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -278,25 +281,15 @@ def compile_ptx(tmp_path: Path, *variants: list[object]) -> dict[str, str]:
         pytest.skip("Triton came without ptxas")
     assert done.returncode == 0, done.stderr
     ptx: dict[str, str] = json.loads(done.stdout)
-    return ptx
 
-
-def test_compiles_to_wide_accesses(tmp_path: Path) -> None:
-    layouts = ["channels_last", "contiguous"]
-    ptx = compile_ptx(tmp_path, [90], ["fp32", "bf16"], layouts, [False])
-    assert len(ptx) == 16
+    assert sum("link" not in name for name in ptx) == 3 * len(variants)
     for name, text in ptx.items():
-        if "channels_last" in name and "link" not in name:
+        if "channels_last" in name:
             assert text.count("ld.global.v4.b32") >= 2, name
             assert "ld.global.b16" not in text, name
             assert "st.global.v4.b32" in text, name
-        if "contiguous" in name and "link" not in name:
+        if "contiguous" in name and "sm_90" in name:
             assert "bar.sync" not in text, f"{name}: threads exchange their pixels"
-
-
-def test_compiles_for_ampere_and_wide_offsets(tmp_path: Path) -> None:
-    for types, layout in ((["fp16"], "channels_last"), (["fp64"], "contiguous")):
-        assert len(compile_ptx(tmp_path, [80], types, [layout], [True])) == 4
 
 
 def test_reasons_why_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:

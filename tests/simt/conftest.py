@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
 from simt import simt_build
 
 BINDINGS = simt_build.HERE / "bindings"
@@ -18,7 +18,15 @@ WARP = [simt_build.KERNELS / "warp.cu", BINDINGS / "warp.cpp"]
 @pytest.fixture(scope="session")
 def cache(request: pytest.FixtureRequest) -> Path:
     """Where object files outlive the session, by the hash of what they were made of."""
+    if shutil.which(simt_build.COMPILER) is None:
+        pytest.skip(f"there is no C++ compiler {simt_build.COMPILER}")
     return request.config.cache.mkdir("simt")
+
+
+@pytest.fixture(scope="session")
+def _sanitizer(cache: Path) -> None:
+    if not simt_build.sanitizer_runtime().is_file():
+        pytest.skip("the C++ compiler came without AddressSanitizer")
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +35,7 @@ def planted(cache: Path) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def sanitized_planted(cache: Path) -> Path:
+def sanitized_planted(cache: Path, _sanitizer: None) -> Path:
     return simt_build.build("planted", [*SANITIZED, PLANTED[-1]], cache, sanitize=True)
 
 
@@ -37,5 +45,5 @@ def warp(cache: Path) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def sanitized_warp(cache: Path) -> Path:
+def sanitized_warp(cache: Path, _sanitizer: None) -> Path:
     return simt_build.build("warp", WARP, cache, sanitize=True)

@@ -139,12 +139,16 @@ def load(path: Path) -> ModuleType:
     return module
 
 
+def sanitizer_runtime() -> Path:
+    """AddressSanitizer's library; no such file where the compiler came without it."""
+    return Path(_run([COMPILER, "-print-file-name=libasan.so"], "libasan").strip()).resolve()
+
+
 def run_sanitized(path: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Runs Python `code`, which finds the sanitized module at `path`, under AddressSanitizer."""
-    runtime = _run([COMPILER, "-print-file-name=libasan.so"], "libasan").strip()
     environment = {
         **os.environ,
-        "LD_PRELOAD": str(Path(runtime).resolve()),
+        "LD_PRELOAD": str(sanitizer_runtime()),
         # The interpreter's own leaks are not our concern.
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:symbolize=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",

@@ -8,7 +8,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-
 from simt import simt_build
 from simt.simt_build import SimtError
 
@@ -45,7 +44,12 @@ def random_ints(count: int, low: int = -1000, high: int = 1000) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("grid", "block"),
-    [((5, 1, 1), (7, 1, 1)), ((2, 3, 1), (4, 5, 1)), ((2, 3, 4), (3, 4, 5)), ((1, 1, 1), (32, 32, 1))],
+    [
+        ((5, 1, 1), (7, 1, 1)),
+        ((2, 3, 1), (4, 5, 1)),
+        ((2, 3, 4), (3, 4, 5)),
+        ((1, 1, 1), (32, 32, 1)),
+    ],
 )
 def test_every_thread_knows_its_place(run: Run, order: str, grid, block) -> None:
     threads, blocks = int(np.prod(block)), int(np.prod(grid))
@@ -278,7 +282,10 @@ FAULTS = {
         "mask_without_caller(int const*, int*), block (0,0,0), thread (16,0,0)",
     ],
     "shuffle_width": ["__shfl_sync at faults.cu:{width}: width 12; kernel", "thread (0,0,0)"],
-    "nested_launch": ["launches a kernel (dynamic parallelism); kernel", "nested_launch(int const*"],
+    "nested_launch": [
+        "launches a kernel (dynamic parallelism); kernel",
+        "nested_launch(int const*",
+    ],
     "too_much_shared": ["more than 49152 bytes of shared memory; kernel", "too_much_shared(float"],
 }
 
@@ -323,9 +330,21 @@ def test_a_write_outside_a_buffer_is_found_without_sanitizer(run: Run) -> None:
 
 SANITIZED = {
     "read_past_global": ["AddressSanitizer: use-after-poison", "READ of size 4", "thread (63,0,0)"],
-    "write_before_global": ["AddressSanitizer: use-after-poison", "WRITE of size 4", "thread (0,0,0)"],
-    "static_overflow": ["AddressSanitizer: heap-buffer-overflow", "WRITE of size 4", "thread (31,0,0)"],
-    "dynamic_overflow": ["AddressSanitizer: heap-buffer-overflow", "WRITE of size 4", "thread (63,0,0)"],
+    "write_before_global": [
+        "AddressSanitizer: use-after-poison",
+        "WRITE of size 4",
+        "thread (0,0,0)",
+    ],
+    "static_overflow": [
+        "AddressSanitizer: heap-buffer-overflow",
+        "WRITE of size 4",
+        "thread (31,0,0)",
+    ],
+    "dynamic_overflow": [
+        "AddressSanitizer: heap-buffer-overflow",
+        "WRITE of size 4",
+        "thread (63,0,0)",
+    ],
     "misaligned": ["misaligned address", "which requires 16 byte alignment"],
     "huge_float_to_int": ["is outside the range of representable values of type 'int'"],
 }

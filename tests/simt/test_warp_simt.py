@@ -19,11 +19,11 @@ from ops.warp_cases import (
     exact_inputs,
     random_inputs,
 )
+from simt import simt_build
+from simt.warp_calls import Call
 from torch import Tensor
 
 from hpvod_ops import reference
-from simt import simt_build
-from simt.warp_calls import Call
 
 CPU = torch.device("cpu")
 LAYOUT_NAMES = {torch.contiguous_format: "contiguous", torch.channels_last: "channels_last"}

@@ -31,8 +31,8 @@ WarpShape make_shape(int64_t batch, int64_t feature_batch, int64_t channels, int
                                                       {"float16", DType::kFloat16},
                                                       {"bfloat16", DType::kBFloat16},
                                                       {"float64", DType::kFloat64}};
-  return {batch,  feature_batch,      channels,         height,
-          width,  layouts.at(layout), dtypes.at(dtype), dtypes.at(flow_dtype)};
+  return {batch, feature_batch,      channels,         height,
+          width, layouts.at(layout), dtypes.at(dtype), dtypes.at(flow_dtype)};
 }
 
 // A buffer for an array that may be left out.
@@ -61,9 +61,9 @@ void forward(const WarpShape& shape, const py::array& feature, const py::array& 
              const OptionalArray& scale, py::array output) {
   Buffer feature_buffer(feature), flow_buffer(flow), output_buffer(output);
   OptionalBuffer scale_buffer(scale);
-  throw_if(hpvod::launch_warp_forward({shape, feature_buffer.data(), flow_buffer.data(),
-                                       scale_buffer.data(), output_buffer.data()},
-                                      nullptr));
+  throw_if(hpvod::launch_warp_forward(
+      {shape, feature_buffer.data(), flow_buffer.data(), scale_buffer.data(), output_buffer.data()},
+      nullptr));
   feature_buffer.check_unchanged(feature);
   flow_buffer.check_unchanged(flow);
   scale_buffer.check_unchanged(scale);

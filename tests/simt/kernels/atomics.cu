@@ -42,7 +42,8 @@ using planted::Arguments;
 const planted::Register registered[] = {
     {"atomics_int", [](const Arguments& a) { return a.launch(integers<int>); }},
     {"atomics_unsigned", [](const Arguments& a) { return a.launch(integers<unsigned>); }},
-    {"atomics_unsigned64", [](const Arguments& a) { return a.launch(integers<unsigned long long>); }},
+    {"atomics_unsigned64",
+     [](const Arguments& a) { return a.launch(integers<unsigned long long>); }},
     {"atomic_sum_float", [](const Arguments& a) { return a.launch(sums<float>); }},
     {"atomic_sum_double", [](const Arguments& a) { return a.launch(sums<double>); }},
     {"last_block", [](const Arguments& a) { return a.launch(last_block); }},

@@ -27,8 +27,9 @@ __global__ void shuffle_after_return(const int* input, int* output) {
 
 // Lanes 16-31 wait for the block, the others for them.
 __global__ void ballot_against_barrier(const int*, int* output) {
-  if (threadIdx.x < 16) output[threadIdx.x] = static_cast<int>(__ballot_sync(0xffffffffu, 1));  // line ballot
-  __syncthreads();  // line after
+  if (threadIdx.x < 16)
+    output[threadIdx.x] = static_cast<int>(__ballot_sync(0xffffffffu, 1));  // line ballot
+  __syncthreads();                                                          // line after
 }
 
 __global__ void mask_without_caller(const int*, int* output) {
@@ -83,8 +84,7 @@ const planted::Register registered[] = {
     {"barrier_after_return", [](const Arguments& a) { return a.launch(barrier_after_return); }},
     {"two_barriers", [](const Arguments& a) { return a.launch(two_barriers); }},
     {"shuffle_after_return", [](const Arguments& a) { return a.launch(shuffle_after_return); }},
-    {"ballot_against_barrier",
-     [](const Arguments& a) { return a.launch(ballot_against_barrier); }},
+    {"ballot_against_barrier", [](const Arguments& a) { return a.launch(ballot_against_barrier); }},
     {"mask_without_caller", [](const Arguments& a) { return a.launch(mask_without_caller); }},
     {"shuffle_width", [](const Arguments& a) { return a.launch(shuffle_width); }},
     {"nested_launch", [](const Arguments& a) { return a.launch(nested_launch); }},

@@ -5,8 +5,7 @@ namespace {
 
 // One row a thread: threadIdx, blockIdx.
 __global__ void coordinates(const int*, int* output) {
-  const unsigned thread =
-      threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+  const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
   const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
   int* row = output + (block * threads + thread) * 6;

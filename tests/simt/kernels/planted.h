@@ -18,8 +18,8 @@ struct Arguments {
   // Launches a kernel of (const In*, Out*).
   template <typename In, typename Out>
   const char* launch(void (*kernel)(const In*, Out*)) const {
-    return hpvod::launch(kernel, grid, block, shared_bytes, nullptr,
-                         static_cast<const In*>(input), static_cast<Out*>(output));
+    return hpvod::launch(kernel, grid, block, shared_bytes, nullptr, static_cast<const In*>(input),
+                         static_cast<Out*>(output));
   }
 };
 

@@ -13,18 +13,32 @@ T fetch(T* address, Update update) {
 
 }  // namespace simt
 
-#define SIMT_ATOMIC_ADD(T) \
-  inline T atomicAdd(T* a, T v) { return simt::fetch(a, [v](T old) { return static_cast<T>(old + v); }); }
-#define SIMT_ATOMIC_EXCHANGE(T) \
-  inline T atomicExch(T* a, T v) { return simt::fetch(a, [v](T) { return v; }); }
-#define SIMT_ATOMIC_INTEGER(T)                                                              \
-  inline T atomicMin(T* a, T v) { return simt::fetch(a, [v](T o) { return o < v ? o : v; }); } \
-  inline T atomicMax(T* a, T v) { return simt::fetch(a, [v](T o) { return o > v ? o : v; }); } \
-  inline T atomicAnd(T* a, T v) { return simt::fetch(a, [v](T o) { return o & v; }); }         \
-  inline T atomicOr(T* a, T v) { return simt::fetch(a, [v](T o) { return o | v; }); }          \
-  inline T atomicXor(T* a, T v) { return simt::fetch(a, [v](T o) { return o ^ v; }); }
-#define SIMT_ATOMIC_CAS(T)                                                   \
-  inline T atomicCAS(T* a, T compare, T v) {                                 \
+#define SIMT_ATOMIC_ADD(T)                                                 \
+  inline T atomicAdd(T* a, T v) {                                          \
+    return simt::fetch(a, [v](T old) { return static_cast<T>(old + v); }); \
+  }
+#define SIMT_ATOMIC_EXCHANGE(T)                  \
+  inline T atomicExch(T* a, T v) {               \
+    return simt::fetch(a, [v](T) { return v; }); \
+  }
+#define SIMT_ATOMIC_INTEGER(T)                                 \
+  inline T atomicMin(T* a, T v) {                              \
+    return simt::fetch(a, [v](T o) { return o < v ? o : v; }); \
+  }                                                            \
+  inline T atomicMax(T* a, T v) {                              \
+    return simt::fetch(a, [v](T o) { return o > v ? o : v; }); \
+  }                                                            \
+  inline T atomicAnd(T* a, T v) {                              \
+    return simt::fetch(a, [v](T o) { return o & v; });         \
+  }                                                            \
+  inline T atomicOr(T* a, T v) {                               \
+    return simt::fetch(a, [v](T o) { return o | v; });         \
+  }                                                            \
+  inline T atomicXor(T* a, T v) {                              \
+    return simt::fetch(a, [v](T o) { return o ^ v; });         \
+  }
+#define SIMT_ATOMIC_CAS(T)                                                  \
+  inline T atomicCAS(T* a, T compare, T v) {                                \
     return simt::fetch(a, [=](T old) { return old == compare ? v : old; }); \
   }
 
@@ -38,7 +52,8 @@ inline unsigned atomicAdd(unsigned* a, unsigned v) {
   return simt::fetch(a, [v](unsigned old) { return old + v; });
 }
 inline int atomicAdd(int* a, int v) {
-  return simt::fetch(a, [v](int old) { return static_cast<int>(static_cast<unsigned>(old) + static_cast<unsigned>(v));
+  return simt::fetch(a, [v](int old) {
+    return static_cast<int>(static_cast<unsigned>(old) + static_cast<unsigned>(v));
   });
 }
 

@@ -153,7 +153,9 @@ class Block {
 
   unsigned running_lane() const { return linear(*running_) % warpSize; }
   SharedMemory& shared() { return shared_; }
-  std::string where() const { return "kernel " + kernel_name(kernel_) + ", block " + str(blockIdx); }
+  std::string where() const {
+    return "kernel " + kernel_name(kernel_) + ", block " + str(blockIdx);
+  }
   std::string where_running() const { return where() + ", thread " + str(running_->index); }
 
   static inline Block* current_block = nullptr;  // while a kernel runs
@@ -294,9 +296,7 @@ class Block {
   unsigned linear(const Thread& thread) const {
     return static_cast<unsigned>(&thread - threads_.data());
   }
-  Thread* warp_of(const Thread& thread) {
-    return &threads_[linear(thread) / warpSize * warpSize];
-  }
+  Thread* warp_of(const Thread& thread) { return &threads_[linear(thread) / warpSize * warpSize]; }
   uint32_t existing_lanes(const Thread* lanes) const {
     const size_t count = threads_.size() - linear(*lanes);
     return count >= warpSize ? ~0u : (1u << count) - 1;
@@ -317,8 +317,8 @@ class Block {
   std::vector<Thread*> queue_;  // the threads that can run, in the order in which they will
   size_t next_ = 0;             // in queue_
   Thread* running_ = nullptr;
-  size_t waiting_ = 0;        // threads at a barrier
-  size_t live_ = 0;           // threads that have not returned
+  size_t waiting_ = 0;  // threads at a barrier
+  size_t live_ = 0;     // threads that have not returned
   std::string error_;
 };
 

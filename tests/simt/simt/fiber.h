@@ -113,8 +113,8 @@ inline Context new_context(char* stack, void (*entry)()) {
 struct Fiber {
   Context context = nullptr;
   char* stack = nullptr;
-  void* fake_stack = nullptr;          // AddressSanitizer's own bookkeeping
-  const void* asan_bottom = nullptr;   // of the stack, as AddressSanitizer knows it
+  void* fake_stack = nullptr;         // AddressSanitizer's own bookkeeping
+  const void* asan_bottom = nullptr;  // of the stack, as AddressSanitizer knows it
   size_t asan_size = 0;
 
   void start(void (*entry)()) {

@@ -97,9 +97,7 @@ inline int __any_sync(unsigned mask, int predicate, SIMT_SITE) {
 inline int __all_sync(unsigned mask, int predicate, SIMT_SITE) {
   return simt::vote("__all_sync", mask, predicate == 0, site) == 0;
 }
-inline unsigned __activemask(SIMT_SITE) {
-  return simt::Block::current_block->active_mask(site);
-}
+inline unsigned __activemask(SIMT_SITE) { return simt::Block::current_block->active_mask(site); }
 
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int lane, int width = warpSize, SIMT_SITE) {

@@ -19,5 +19,4 @@ struct Site {
 }  // namespace simt
 
 // The last parameter of every intrinsic that can be reported: the caller's own place.
-#define SIMT_SITE \
-  ::simt::Site site = { __builtin_FILE(), __builtin_LINE() }
+#define SIMT_SITE ::simt::Site site = {__builtin_FILE(), __builtin_LINE()}

@@ -25,14 +25,10 @@ struct dim3 {
 
 // Alignment as on the device, where a vector access at another address faults;
 // the sanitized build reports it.
-#define SIMT_VECTOR(T, name)                                 \
-  struct alignas(2 * sizeof(T)) name##2 {                    \
-    T x, y;                                                  \
-  };                                                         \
-  struct alignas(sizeof(T) > 4 ? 16 : 4 * sizeof(T)) name##4 { \
-    T x, y, z, w;                                            \
-  };                                                         \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; } \
+#define SIMT_VECTOR(T, name)                                                    \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; };                            \
+  struct alignas(sizeof(T) > 4 ? 16 : 4 * sizeof(T)) name##4 { T x, y, z, w; }; \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                    \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 
 SIMT_VECTOR(float, float)

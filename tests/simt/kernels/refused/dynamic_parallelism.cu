@@ -2,6 +2,4 @@
 
 __global__ void child(float*) {}
 
-__global__ void kernel(float* output) {
-  child<<<1, 1>>>(output);
-}
+__global__ void kernel(float* output) { child<<<1, 1>>>(output); }
