@@ -26,7 +26,8 @@ class CMakeBuild(build_ext):
     """Builds every binding in one CMake run."""
 
     def run(self) -> None:
-        compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), "")
+        known = ("c++", "g++", "clang++")
+        compiler = os.environ.get("CXX") or next(filter(shutil.which, known), "")
         if not compiler or not shutil.which(compiler.split()[0]):
             wanted = f"CXX={compiler} was not found" if compiler else "none was found"
             sys.exit(
@@ -43,20 +44,29 @@ class CMakeBuild(build_ext):
             "HPVOD_CUDA_ARCHS": os.environ.get("HPVOD_CUDA_ARCHS", ""),
         }
         arguments = [f"-D{name}={value}" for name, value in options.items()]
+        packages = {ROOT / "hpvod_ops", self.library_folder()}
+        for folder in (build, *packages):  # an earlier build may have had CUDA, this one not
+            for library in folder.glob("_C*.abi3.so"):
+                library.unlink()
         for command in (
-            ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *arguments],
+            # --fresh: the last build's ninja was deleted with its isolated environment.
+            ["cmake", "--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *arguments],
             ["cmake", "--build", str(build)],
         ):
             if subprocess.run(command, check=False).returncode:
                 sys.exit(f"hpvod: `{' '.join(command[:3])} ...` failed; its own words are above.")
 
-        package = ROOT / "hpvod_ops" if self.inplace else Path(self.build_lib) / "hpvod_ops"
-        package.mkdir(parents=True, exist_ok=True)
-        for library in build.glob("_C*.abi3.so"):
-            shutil.copy2(library, package)
+        # Into the source folder as well: Python started there imports the package from it.
+        for package in packages:
+            package.mkdir(parents=True, exist_ok=True)
+            for library in build.glob("_C*.abi3.so"):
+                shutil.copy2(library, package)
+
+    def library_folder(self) -> Path:
+        return ROOT / "hpvod_ops" if self.inplace else Path(self.build_lib).resolve() / "hpvod_ops"
 
     def get_outputs(self) -> list[str]:
-        return [str(path) for path in (Path(self.build_lib) / "hpvod_ops").glob("_C*.abi3.so")]
+        return [str(path) for path in self.library_folder().glob("_C*.abi3.so")]
 
 
 class Abi3Wheel(bdist_wheel):

@@ -20,23 +20,22 @@ struct FlowGradient {
   }
 };
 
-// A sample of one channel and its slopes along x and y. A corner off the map counts as 0.
-// Slopes are differences of corners, taken channel by channel: the sums over channels then
-// do not cancel where a map is smooth.
+// Of one pixel: each corner times the gradient of the output, summed over channels. A
+// flow's slope is a difference of corners, weighed alike in all channels, so it is taken
+// once, of these sums: less work and fewer roundings a channel (the products of 16-bit
+// maps are exact in float). A corner off the map counts as 0.
 template <typename Real>
-struct Sample {
-  Real value;
-  Real slope_x;
-  Real slope_y;
+struct CornerSums {
+  Real corner[4] = {};
 
-  HPVOD_HOST_DEVICE Sample(const BilinearTaps<Real>& taps, Real top_left, Real top_right,
-                           Real bottom_left, Real bottom_right) {
-    const Real right = taps.fraction_x, left = 1 - right;
-    const Real bottom = taps.fraction_y, top = 1 - bottom;
-    value = top * (left * top_left + right * top_right) +
-            bottom * (left * bottom_left + right * bottom_right);
-    slope_x = top * (top_right - top_left) + bottom * (bottom_right - bottom_left);
-    slope_y = left * (bottom_left - top_left) + right * (bottom_right - top_right);
+  HPVOD_HOST_DEVICE Real along_x(const BilinearTaps<Real>& taps) const {
+    return (1 - taps.fraction_y) * (corner[1] - corner[0]) +
+           taps.fraction_y * (corner[3] - corner[2]);
+  }
+
+  HPVOD_HOST_DEVICE Real along_y(const BilinearTaps<Real>& taps) const {
+    return (1 - taps.fraction_x) * (corner[2] - corner[0]) +
+           taps.fraction_x * (corner[3] - corner[1]);
   }
 };
 
@@ -45,7 +44,7 @@ struct Sample {
 // them. Rows are strided by whole tiles: a shuffle needs every thread of its warp, those
 // beside the map as well.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kWarpThreads, sizeof(T) == 8 ? 3 : 4)
+__global__ void __launch_bounds__(kWarpThreads, 3)
     warp_grad_flow_channels_last(const T* __restrict__ feature,      // [N or 1, H, W, C]
                                  Flow<T> flow,                       // [N, 2, H, W]
                                  const T* __restrict__ scale,        // [N, H, W, C], or null
@@ -67,6 +66,8 @@ __global__ void __launch_bounds__(kWarpThreads, sizeof(T) == 8 ? 3 : 4)
       Real sum_y = 0;
       if (on_map) {
         const BilinearTaps<Real> taps = read_taps(flow, size, n, row, column);
+        const Weights<Real> weight(taps);
+        CornerSums<Real> sums;
         const int64_t corner =
             static_cast<int64_t>(size.feature_start(n) + taps.y * size.width + taps.x) *
             size.channels;
@@ -91,16 +92,21 @@ __global__ void __launch_bounds__(kWarpThreads, sizeof(T) == 8 ? 3 : 4)
           Real scale_gradient[kWidth];
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
-            const Sample<Real> sample(taps, value[0][i], value[1][i], value[2][i], value[3][i]);
             const Real scaled = scale != nullptr ? grad[i] * factor[i] : grad[i];
-            sum_x += scaled * sample.slope_x;
-            sum_y += scaled * sample.slope_y;
-            scale_gradient[i] = grad[i] * sample.value;
+            Real sample = 0;
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+              sums.corner[k] += scaled * value[k][i];
+              sample += weight[k] * value[k][i];
+            }
+            scale_gradient[i] = grad[i] * sample;
           }
           if (grad_scale != nullptr) {
             store_once(grad_scale + element + c, narrow_vector<T>(scale_gradient));
           }
         }
+        sum_x = sums.along_x(taps);
+        sum_y = sums.along_y(taps);
       }
       if (grad_flow.values == nullptr) continue;
       for (int lanes = blockDim.x / 2; lanes > 0; lanes /= 2) {
@@ -143,6 +149,8 @@ __global__ void __launch_bounds__(kPlaneLanes* kPlaneGroups, 2)
     if (pixel < plane) {
       const BilinearTaps<Real> taps =
           read_taps(flow, size, n, pixel / size.width, pixel % size.width);
+      const Weights<Real> weight(taps);
+      CornerSums<Real> sums;
       const int corner = taps.y * size.width + taps.x;
       const int64_t first_plane = static_cast<int64_t>(n) * size.channels;
       const int64_t first_feature_plane = size.shared_feature ? 0 : first_plane;
@@ -168,19 +176,23 @@ __global__ void __launch_bounds__(kPlaneLanes* kPlaneGroups, 2)
         for (int j = 0; j < kGradFlowChannels; ++j) {
           const int channel = c + j * kPlaneGroups;
           if (channel >= size.channels) break;
-          const Sample<Real> sample(taps, value[j][0][0], value[j][1][0], value[j][2][0],
-                                    value[j][3][0]);
           const int64_t element = (first_plane + channel) * plane + pixel;
           Real scaled = grad[j][0];
           if (scale != nullptr) scaled *= load_once<1>(scale + element)[0];
-          sum_x += scaled * sample.slope_x;
-          sum_y += scaled * sample.slope_y;
+          Real sample = 0;
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            sums.corner[k] += scaled * value[j][k][0];
+            sample += weight[k] * value[j][k][0];
+          }
           if (grad_scale != nullptr) {
-            const Real scale_gradient[1] = {grad[j][0] * sample.value};
+            const Real scale_gradient[1] = {grad[j][0] * sample};
             store_once(grad_scale + element, narrow_vector<T>(scale_gradient));
           }
         }
       }
+      sum_x = sums.along_x(taps);
+      sum_y = sums.along_y(taps);
     }
     if (grad_flow.values == nullptr) continue;
     partial[0][group][threadIdx.x] = sum_x;

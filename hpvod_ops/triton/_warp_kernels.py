@@ -96,14 +96,8 @@ def _corner(x, y, position, live, height, width, RIGHT: tl.constexpr, BELOW: tl.
     inside = inside & (top >= -BELOW) & (top < height - BELOW)
     index_x = tl.where(inside, left + RIGHT, 0).to(position.dtype)
     index_y = tl.where(inside, top + BELOW, 0).to(position.dtype)
-    if RIGHT:
-        weight_x = x - left
-    else:
-        weight_x = left + 1 - x
-    if BELOW:
-        weight_y = y - top
-    else:
-        weight_y = top + 1 - y
+    weight_x = x - left if RIGHT else left + 1 - x
+    weight_y = y - top if BELOW else top + 1 - y
     # Outside, a weight may be NaN, which a value of zero would not silence.
     weight_x = tl.where(inside, weight_x, 0)
     weight_y = tl.where(inside, weight_y, 0)

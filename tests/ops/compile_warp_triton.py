@@ -37,7 +37,8 @@ def compile_to_ptx(kernel: Any, capability: int, warps: int, **arguments: Any) -
             constants[(index,)] = value
     source = ASTSource(kernel, signature, constants, attributes)
     target = GPUTarget("cuda", capability, 32)
-    return triton.compile(source, target=target, options={"num_warps": warps}).asm["ptx"]
+    ptx: str = triton.compile(source, target=target, options={"num_warps": warps}).asm["ptx"]
+    return ptx
 
 
 def main() -> None:

@@ -62,10 +62,12 @@ def run_reference(
     return output.detach(), *torch.autograd.grad(output, leaves, grad_output)
 
 
-def run_double(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+def run_double(
+    feature: Tensor, flow: Tensor, scale: Tensor | None, grad_output: Tensor
+) -> tuple[Tensor, ...]:
     """The truth: the reference in float64, on the same numbers."""
-    feature, flow, scale, grad_output = (x if x is None else x.double() for x in inputs)
-    return run_reference(feature, flow, scale, grad_output)
+    scale = None if scale is None else scale.double()
+    return run_reference(feature.double(), flow.double(), scale, grad_output.double())
 
 
 def last_places(
@@ -77,11 +79,13 @@ def last_places(
     far smaller, above all where one pixel alone has a gradient, or where it is the truth itself.
     """
     wide = torch.float64 if feature.dtype == torch.float64 else torch.float32
-    absolute_scale = None if scale is None else scale.abs()
-    output, grad_feature, _, *grad_scale = run_double(
-        feature.abs(), flow, absolute_scale, grad_output.abs()
-    )
-    grad_flow = 2 * (output * grad_output.abs()).sum(1)  # slopes weigh a pixel twice in all
+    others = flow, None if scale is None else scale.abs(), grad_output.abs()
+    output, grad_feature, _, *grad_scale = run_double(feature.abs(), *others)
+    # grad_flow sums differences between neighbours: of alternating signs, they add up.
+    alternating = [1 - torch.arange(size, device=flow.device) % 2 * 2 for size in flow.shape[2:]]
+    along_y = run_double(feature.abs() * alternating[0][:, None], *others)[2][:, 1]
+    along_x = run_double(feature.abs() * alternating[1], *others)[2][:, 0]
+    grad_flow = torch.stack((along_x, along_y)).abs()
     return tuple(
         math.ldexp(torch.finfo(wide).eps, math.frexp(float(terms.max()))[1] - 1)
         for terms in (output, grad_feature, grad_flow, *grad_scale)

@@ -35,8 +35,8 @@ SANITIZE_KERNELS = [
     "-fno-sanitize-recover=all",
 ]
 
-SHARED = re.compile(r"(\bextern\s+)?\b__shared__\b([^;]*);")
-ALIGNMENT = re.compile(r"(?:__attribute__\s*\(\(aligned\((.+?)\)\)\)|alignas\s*\((.+?)\))")
+ALIGNMENT = re.compile(r"(?:__attribute__\s*\(\(aligned\((.+?)\)\)\)|alignas\s*\((.+?)\))\s*")
+SHARED = re.compile(rf"((?:\bextern\s+|{ALIGNMENT.pattern})*)\b__shared__\b([^;]*);")
 DECLARATION = re.compile(r"\s*(.*?)\b(\w+)\s*((?:\[[^\[\]]*\]\s*)*)$", re.DOTALL)
 LINE_MARKER = re.compile(r'^# (\d+) "([^"]*)"', re.MULTILINE)
 
@@ -64,8 +64,8 @@ def translate(text: str) -> str:
 
     def rewrite(match: re.Match[str]) -> str:
         nonlocal number
-        dynamic, declaration = match[1], match[2]
-        alignment = ALIGNMENT.search(declaration)
+        before, declaration = match[1], match[4]
+        alignment = ALIGNMENT.search(before + declaration)
         parsed = DECLARATION.match(ALIGNMENT.sub("", declaration))
         if parsed is None or re.search(r"[,=](?![^<\[(]*[>\])])", declaration):
             raise SimtError(
@@ -74,7 +74,7 @@ def translate(text: str) -> str:
             )
         type_name, name, extents = (part.strip() for part in parsed.groups())
         newlines = "\n" * match[0].count("\n")
-        if dynamic:
+        if "extern" in before:
             return f"auto* {name} = simt::dynamic_shared<{type_name}>();{newlines}"
         number += 1
         align = (alignment[1] or alignment[2]) if alignment else ""
@@ -86,7 +86,7 @@ def translate(text: str) -> str:
     return SHARED.sub(rewrite, text)
 
 
-def _run(command: Sequence[str | Path], source: str, stdin: str | None = None) -> str:
+def _run(command: Sequence[str], source: str, stdin: str | None = None) -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, text=True)
     if done.returncode != 0:
         raise SimtError(f"{source} does not build for the CPU:\n{done.stderr}")
@@ -100,7 +100,7 @@ def compile_source(source: Path, cache: Path, *, sanitize: bool = False) -> Path
         flags += ["-O1", *(SANITIZE_KERNELS if sanitize else [])]
     else:
         flags += ["-O0", *(f"-I{folder}" for folder in PYTHON_INCLUDES)]
-    text = _run([COMPILER, *flags, "-x", "c++", "-E", source], source.name)
+    text = _run([COMPILER, *flags, "-x", "c++", "-E", str(source)], source.name)
     if source.suffix == ".cu":
         text = translate(text)
     key = hashlib.sha256("\0".join([COMPILER, *flags, text]).encode()).hexdigest()[:16]
@@ -109,8 +109,8 @@ def compile_source(source: Path, cache: Path, *, sanitize: bool = False) -> Path
         # Renamed when whole: another process may look for it at the same time.
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             unfinished = Path(folder, "unfinished.o")
-            command = [COMPILER, *flags, "-x", "c++", "-fpreprocessed", "-c", "-", "-o", unfinished]
-            _run(command, source.name, stdin=text)
+            language = ["-x", "c++", "-fpreprocessed"]
+            _run([COMPILER, *flags, *language, "-c", "-", "-o", str(unfinished)], source.name, text)
             unfinished.replace(target)
     return target
 
@@ -125,7 +125,7 @@ def build(name: str, sources: Sequence[Path], cache: Path, *, sanitize: bool = F
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             unfinished = Path(folder, "unfinished.so")
             flags = [*([*SANITIZE, *SANITIZE_KERNELS] if sanitize else []), "-shared", "-ldl"]
-            _run([COMPILER, *objects, *flags, "-o", unfinished], name)
+            _run([COMPILER, *map(str, objects), *flags, "-o", str(unfinished)], name)
             unfinished.replace(target)
     return target
 

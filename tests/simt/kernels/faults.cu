@@ -27,9 +27,10 @@ __global__ void shuffle_after_return(const int* input, int* output) {
 
 // Lanes 16-31 wait for the block, the others for them.
 __global__ void ballot_against_barrier(const int*, int* output) {
-  if (threadIdx.x < 16)
+  if (threadIdx.x < 16) {
     output[threadIdx.x] = static_cast<int>(__ballot_sync(0xffffffffu, 1));  // line ballot
-  __syncthreads();                                                          // line after
+  }
+  __syncthreads();  // line after
 }
 
 __global__ void mask_without_caller(const int*, int* output) {

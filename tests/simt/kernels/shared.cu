@@ -47,10 +47,10 @@ __global__ void poison(const float*, float* output) {
 __global__ void alignment(const int*, int* output) {
   __shared__ char odd;
   __shared__ __align__(64) char line[3];
-  __shared__ float4 vector;
+  __align__(32) __shared__ float4 vector;
   odd = 0;
   output[0] = static_cast<int>(reinterpret_cast<uintptr_t>(line) % 64);
-  output[1] = static_cast<int>(reinterpret_cast<uintptr_t>(&vector) % 16);
+  output[1] = static_cast<int>(reinterpret_cast<uintptr_t>(&vector) % 32);
   output[2] = odd;
 }
 

@@ -9,58 +9,16 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "fiber.h"
+#include "deadlock.h"
 #include "report.h"
 #include "shared.h"
-#include "site.h"
+#include "thread.h"
 
 namespace simt {
-
-enum class State { kReady, kBlockBarrier, kWarp, kActiveMask, kExited };
-
-// What the lanes named in a mask do together. A lane that has arrived with the same
-// name, mask and place as all others goes on.
-struct WarpCall {
-  const char* name;
-  uint32_t mask;
-  Site site;
-  uint64_t value;  // the lane's contribution
-  int source;      // the lane whose value is wanted
-
-  bool meets(const WarpCall& other) const {
-    return name == other.name && mask == other.mask && site == other.site;
-  }
-};
-
-struct Thread {
-  Fiber fiber;
-  uint3 index;
-  State state = State::kReady;
-  Site barrier;            // where it waits, if for its block
-  bool predicate = false;  // its argument of __syncthreads_count and the like
-  WarpCall call = {};      // what it waits for, if for its warp
-  uint64_t result = 0;     // what waiting gave
-};
-
-// The order in which threads and blocks run, which no correct kernel depends on.
-// HPVOD_SIMT_ORDER is `forward` (default), `reversed` or the seed of a shuffle.
-inline std::vector<unsigned> run_order(size_t count) {
-  std::vector<unsigned> order(count);
-  for (size_t i = 0; i < count; ++i) order[i] = static_cast<unsigned>(i);
-  const char* wanted = std::getenv("HPVOD_SIMT_ORDER");
-  const std::string name = wanted == nullptr ? "forward" : wanted;
-  if (name == "reversed") {
-    std::reverse(order.begin(), order.end());
-  } else if (name != "forward") {
-    std::shuffle(order.begin(), order.end(), std::mt19937(std::stoul(name)));
-  }
-  return order;
-}
 
 class Block {
  public:
@@ -93,7 +51,9 @@ class Block {
       next_ = 0;
       while (next_ < queue_.size() && error_.empty()) resume(*queue_[next_++]);
       queue_.clear();
-      if (error_.empty() && live_ > 0 && !release_active_masks()) error_ = describe_deadlock();
+      if (error_.empty() && live_ > 0 && !release_active_masks()) {
+        error_ = describe_deadlock(threads_, where());
+      }
     } while (error_.empty() && live_ > 0);
     for (Thread& thread : threads_) {
       if (thread.fiber.stack != nullptr) thread.fiber.finish();
@@ -247,52 +207,6 @@ class Block {
     return false;
   }
 
-  // Groups of threads in the same situation, each with the words for it.
-  std::string describe_deadlock() const {
-    std::vector<std::pair<std::string, std::vector<unsigned>>> groups;
-    bool barrier = false;
-    for (unsigned i = 0; i < threads_.size(); ++i) {
-      const Thread& thread = threads_[i];
-      barrier = barrier || thread.state == State::kBlockBarrier;
-      const std::string words = situation(thread);
-      auto same = std::find_if(groups.begin(), groups.end(),
-                               [&](const auto& group) { return group.first == words; });
-      if (same == groups.end()) same = groups.insert(groups.end(), {words, {}});
-      same->second.push_back(i);
-    }
-    std::string text = barrier ? "simt: divergent barrier in " : "simt: divergent warp in ";
-    text += where();
-    for (const auto& [words, members] : groups) {
-      text += "\n  " + words + ": " + std::to_string(members.size()) + " threads, ";
-      text += ranges(members);
-    }
-    return text;
-  }
-
-  std::string situation(const Thread& thread) const {
-    switch (thread.state) {
-      case State::kExited:
-        return "returned";
-      case State::kWarp:
-        return "in " + std::string(thread.call.name) + " at " + thread.call.site.str() +
-               " with mask " + hex(thread.call.mask);
-      default:
-        return "at __syncthreads at " + thread.barrier.str();
-    }
-  }
-
-  std::string ranges(const std::vector<unsigned>& members) const {
-    std::string text;
-    for (size_t first = 0, last = 0; first < members.size(); first = last + 1) {
-      for (last = first; last + 1 < members.size() && members[last + 1] == members[last] + 1;) {
-        ++last;
-      }
-      text += (first == 0 ? "" : ", ") + str(threads_[members[first]].index);
-      if (last > first) text += "-" + str(threads_[members[last]].index);
-    }
-    return text;
-  }
-
   unsigned linear(const Thread& thread) const {
     return static_cast<unsigned>(&thread - threads_.data());
   }
@@ -300,11 +214,6 @@ class Block {
   uint32_t existing_lanes(const Thread* lanes) const {
     const size_t count = threads_.size() - linear(*lanes);
     return count >= warpSize ? ~0u : (1u << count) - 1;
-  }
-  static std::string hex(uint32_t mask) {
-    char text[16];
-    std::snprintf(text, sizeof(text), "0x%08x", mask);
-    return text;
   }
 
   const void* kernel_;

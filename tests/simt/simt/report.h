@@ -14,6 +14,12 @@ inline std::string str(const uint3& v) {
   return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
 }
 
+inline std::string hex(unsigned mask) {
+  char text[16];
+  std::snprintf(text, sizeof(text), "0x%08x", mask);
+  return text;
+}
+
 // Kernels are mostly templates in unnamed namespaces, which the dynamic symbol table
 // leaves out; addr2line reads the full one. Only a failure pays for it.
 inline std::string kernel_name(const void* kernel) {
