@@ -15,6 +15,7 @@ def warp(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Tensor:
     accumulate = torch.float64 if feature.dtype == torch.float64 else torch.float32
     feature_rows = feature.to(accumulate).expand(batch, -1, -1, -1).flatten(2)
     flow = flow.to(accumulate)
+    flow = torch.where(flow.abs() < 1e9, flow, 1e9)  # NaN and infinity too: far outside
     x = flow[:, 0] + torch.arange(width, dtype=accumulate, device=flow.device)
     y = flow[:, 1] + torch.arange(height, dtype=accumulate, device=flow.device)[:, None]
     left, top = x.detach().floor(), y.detach().floor()
@@ -27,8 +28,8 @@ def warp(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Tensor:
             )
             position = torch.where(inside, corner_y * width + corner_x, 0).long()
             value = feature_rows.gather(2, position.flatten(1)[:, None].expand(-1, channels, -1))
-            weighted = (weight_x * weight_y)[:, None] * value.view_as(output)
-            output = output + torch.where(inside[:, None], weighted, 0)
+            value = torch.where(inside[:, None], value.view_as(output), 0)
+            output = output + (weight_x * weight_y)[:, None] * value
     if scale is not None:
         output = output * scale.to(accumulate)
     return output.to(feature.dtype, memory_format=memory_format_of(feature))

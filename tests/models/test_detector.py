@@ -222,6 +222,29 @@ def test_what_is_no_frame(model):
     assert result is not None and result.index == 0
 
 
+def test_consistency_is_given_the_key_frame_first(model):
+    pairs = []
+
+    def remember(image_k, image_i, flow):
+        pairs.append((image_k, image_i))
+        return torch.ones_like(flow.quality)
+
+    frames = moving_frames(3, *SIZE)
+    detect(model, PRESETS["c3"], frames, remember)
+    images = [Preprocess(CONFIG)(frame, torch.device("cpu"), torch.float32) for frame in frames]
+    for i, (image_k, image_i) in enumerate(pairs, start=1):
+        assert torch.equal(image_k, images[0])
+        assert torch.equal(image_i, images[i])
+
+
+@pytest.mark.parametrize("name", ["per_frame", "dff", "fgfa", "c1"])
+def test_no_layers_are_kept_where_none_is_updated(model, name):
+    detector = VideoDetector(model, dataclasses.replace(PRESETS[name], interval=1))
+    for frame in moving_frames(2, *SIZE):
+        detector.step(frame)
+        assert set(detector._key.layers) <= {"feat_conv", "embed"}
+
+
 def test_consistency_of_the_wrong_shape(model):
     detector = VideoDetector(
         model, PRESETS["c3"], consistency=lambda k, i, flow: flow.quality[..., 1:]
