@@ -27,7 +27,9 @@ def main() -> None:
     if torch.cuda.is_available():
         devices += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     else:
-        print(f"GPU:          none ({'no device' if torch.version.cuda else 'a CPU build of torch'})")
+        print(
+            f"GPU:          none ({'no device' if torch.version.cuda else 'a CPU build of torch'})"
+        )
     for device in devices:
         name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
         print(f"\nBackends on {device}{name}:")

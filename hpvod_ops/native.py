@@ -29,9 +29,7 @@ if _reason is not None:
 
 #: Why the CUDA kernels are not there, or None if they are.
 CUDA_MISSING: str | None = (
-    _load("_C_cuda")
-    if torch.version.cuda
-    else f"torch {torch.__version__} is a build without CUDA"
+    _load("_C_cuda") if torch.version.cuda else f"torch {torch.__version__} is a build without CUDA"
 )
 if CUDA_MISSING == "hpvod_ops._C_cuda was not built":
     CUDA_MISSING += " (no nvcc when hpvod was installed, or HPVOD_CUDA=off)"

@@ -7,8 +7,14 @@
 #define HPVOD_STRINGIZE(a) HPVOD_STRINGIZE_(a)
 
 PyMODINIT_FUNC HPVOD_CONCATENATE(PyInit_, HPVOD_MODULE_NAME)(void) {
-  static PyModuleDef definition = {
-      PyModuleDef_HEAD_INIT, HPVOD_STRINGIZE(HPVOD_MODULE_NAME), nullptr, -1, nullptr,
-      nullptr,               nullptr,                            nullptr, nullptr};
+  static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                                   HPVOD_STRINGIZE(HPVOD_MODULE_NAME),
+                                   nullptr,
+                                   -1,
+                                   nullptr,
+                                   nullptr,
+                                   nullptr,
+                                   nullptr,
+                                   nullptr};
   return PyModule_Create(&definition);
 }

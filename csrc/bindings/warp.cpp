@@ -18,9 +18,9 @@ Tensor warp(Tensor feature, Tensor flow, std::optional<Tensor> scale) {
   const WarpForward params{shape, feature.const_data_ptr(), flow.const_data_ptr(),
                            scale ? scale->const_data_ptr() : nullptr, output.mutable_data_ptr()};
   const WarpRange range = warp_forward_range(shape);
-  torch::stable::parallel_for(
-      0, range.items, range.grain,
-      [&](int64_t begin, int64_t end) { warp_forward_cpu(params, begin, end); });
+  torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
+    warp_forward_cpu(params, begin, end);
+  });
   return output;
 }
 
@@ -36,12 +36,10 @@ std::tuple<Tensor, Tensor, Tensor> warp_backward(Tensor grad_output, Tensor feat
   flow = torch::stable::contiguous(flow);
   if (scale) scale = dense(*scale, shape.layout);
   const Tensor workspace = empty_bytes(feature, warp_backward_workspace_cpu(shape));
-  const WarpBackward params =
-      gradients.params(shape, feature, flow, scale, grad_output, workspace);
+  const WarpBackward params = gradients.params(shape, feature, flow, scale, grad_output, workspace);
   const auto spread = [&](WarpRange range, auto kernel) {
-    torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-      kernel(params, begin, end);
-    });
+    torch::stable::parallel_for(0, range.items, range.grain,
+                                [&](int64_t begin, int64_t end) { kernel(params, begin, end); });
   };
   if (need_feature) {
     warp_link_cpu(params);

@@ -28,8 +28,8 @@ inline WarpShape check_warp(const Tensor& feature, const Tensor& flow,
   STD_TORCH_CHECK(flow_dtype && (*flow_dtype == *dtype || *flow_dtype == DType::kFloat32),
                   "warp: flow must have the feature's dtype, or be float32");
   STD_TORCH_CHECK(flow.device() == feature.device(), "warp: flow is not on the feature's device");
-  const WarpShape shape{flow.size(0),    feature.size(0), feature.size(1),    feature.size(2),
-                        feature.size(3), layout_of(feature), *dtype, *flow_dtype};
+  const WarpShape shape{flow.size(0),    feature.size(0),    feature.size(1), feature.size(2),
+                        feature.size(3), layout_of(feature), *dtype,          *flow_dtype};
   if (scale) {
     STD_TORCH_CHECK(scale->dim() == 4 && scale->size(0) == shape.batch &&
                         scale->size(1) == shape.channels && scale->size(2) == shape.height &&

@@ -1,7 +1,7 @@
 // warp on CUDA.
-#include "warp.h"
-
 #include <tuple>
+
+#include "warp.h"
 
 namespace hpvod {
 namespace {
@@ -14,10 +14,10 @@ Tensor warp(Tensor feature, Tensor flow, std::optional<Tensor> scale) {
   feature = dense(feature, shape.layout);
   flow = torch::stable::contiguous(flow);
   if (scale) scale = dense(*scale, shape.layout);
-  const char* error = launch_warp_forward(
-      {shape, feature.const_data_ptr(), flow.const_data_ptr(),
-       scale ? scale->const_data_ptr() : nullptr, output.mutable_data_ptr()},
-      current_cuda_stream(feature));
+  const char* error =
+      launch_warp_forward({shape, feature.const_data_ptr(), flow.const_data_ptr(),
+                           scale ? scale->const_data_ptr() : nullptr, output.mutable_data_ptr()},
+                          current_cuda_stream(feature));
   STD_TORCH_CHECK(!error, "warp: ", error ? error : "");
   return output;
 }
@@ -35,9 +35,9 @@ std::tuple<Tensor, Tensor, Tensor> warp_backward(Tensor grad_output, Tensor feat
   flow = torch::stable::contiguous(flow);
   if (scale) scale = dense(*scale, shape.layout);
   const Tensor workspace = empty_bytes(feature, need_feature ? warp_backward_workspace(shape) : 0);
-  const char* error = launch_warp_backward(
-      gradients.params(shape, feature, flow, scale, grad_output, workspace),
-      current_cuda_stream(feature));
+  const char* error =
+      launch_warp_backward(gradients.params(shape, feature, flow, scale, grad_output, workspace),
+                           current_cuda_stream(feature));
   STD_TORCH_CHECK(!error, "warp_backward: ", error ? error : "");
   return gradients.result();
 }

@@ -58,7 +58,9 @@ def _check(feature: Tensor, flow: Tensor, scale: Tensor | None) -> None:
             f"feature must have a batch of {flow.shape[0]}, as flow has, or of 1, not {batch}"
         )
     if flow.dtype not in (feature.dtype, torch.float32):
-        raise TypeError(f"flow must be {feature.dtype}, as feature is, or float32, not {flow.dtype}")
+        raise TypeError(
+            f"flow must be {feature.dtype}, as feature is, or float32, not {flow.dtype}"
+        )
     if flow.device != feature.device:
         raise ValueError(f"flow is on {flow.device}, but feature is on {feature.device}")
     if scale is None:

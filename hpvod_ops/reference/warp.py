@@ -23,9 +23,7 @@ def warp(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Tensor:
     output = feature_rows.new_zeros(batch, channels, height, width)
     for corner_x, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
         for corner_y, weight_y in ((top, top + 1 - y), (top + 1, y - top)):
-            inside = (
-                (corner_x >= 0) & (corner_x < width) & (corner_y >= 0) & (corner_y < height)
-            )
+            inside = (corner_x >= 0) & (corner_x < width) & (corner_y >= 0) & (corner_y < height)
             position = torch.where(inside, corner_y * width + corner_x, 0).long()
             value = feature_rows.gather(2, position.flatten(1)[:, None].expand(-1, channels, -1))
             value = torch.where(inside[:, None], value.view_as(output), 0)

@@ -1,10 +1,10 @@
 """Video object detection by Algorithm 1 of "Towards High Performance Video Object Detection".
 
-    from hpvod import PRESETS, VideoDetector, load_model
+from hpvod import PRESETS, VideoDetector, load_model
 
-    detector = VideoDetector(load_model("weights.safetensors"), PRESETS["c3"])
-    for result in detector.run(frames):
-        print(result.index, result.is_key, result.boxes, result.labels, result.scores)
+detector = VideoDetector(load_model("weights.safetensors"), PRESETS["c3"])
+for result in detector.run(frames):
+print(result.index, result.is_key, result.boxes, result.labels, result.scores)
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_a_backend_that_cannot_run_is_an_error_not_a_fall_back() -> None:
     feature, flow = torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, 2)
     with (
         use_backend("cuda"),
-        pytest.raises(RuntimeError, match="'cuda' was asked for but cannot run: .* on cpu"),
+        pytest.raises(RuntimeError, match=r"'cuda' was asked for but cannot run: .* on cpu"),
     ):
         warp(feature, flow)
 
@@ -103,8 +103,8 @@ def test_which_gpu_a_build_runs_on(
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", *arguments],
-        env={**os.environ, **environment},
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
         capture_output=True,
         text=True,
     )

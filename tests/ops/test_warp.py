@@ -169,10 +169,10 @@ def test_opcheck(layout: torch.memory_format, with_scale: bool, device: torch.de
         if tensor is not None:
             tensor.requires_grad_()
     torch.library.opcheck(torch.ops.hpvod.warp.default, (inputs.feature, inputs.flow, scale))
+    maps = [None if t is None else t.detach() for t in (inputs.feature, inputs.flow, scale)]
     torch.library.opcheck(
         torch.ops.hpvod.warp_backward.default,
-        (inputs.grad_output, inputs.feature.detach(), inputs.flow.detach())
-        + (None if scale is None else scale.detach(), True, True, with_scale),
+        (inputs.grad_output, *maps, True, True, with_scale),
     )
 
 

@@ -14,14 +14,14 @@
   namespace avx512 {                    \
   declaration;                          \
   }
-#define HPVOD_DISPATCH_ISA(call)   \
-  switch (cpu_isa()) {             \
-    case Isa::kAvx512:             \
-      return avx512::call;         \
-    case Isa::kAvx2:               \
-      return avx2::call;           \
-    default:                       \
-      return portable::call;       \
+#define HPVOD_DISPATCH_ISA(call) \
+  switch (cpu_isa()) {           \
+    case Isa::kAvx512:           \
+      return avx512::call;       \
+    case Isa::kAvx2:             \
+      return avx2::call;         \
+    default:                     \
+      return portable::call;     \
   }
 #else
 #define HPVOD_FOR_EACH_ISA(declaration) \

@@ -136,12 +136,10 @@ template <int kHigh, typename V, int... kIndex>
 HPVOD_INLINE V interleave(V a, V b, std::integer_sequence<int, kIndex...>) {
   constexpr int lanes = sizeof...(kIndex);
 #ifdef __clang__
-  return __builtin_shufflevector(a, b,
-                                 (kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...);
+  return __builtin_shufflevector(a, b, (kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...);
 #else
   using Index = decltype(a < b);
-  return __builtin_shuffle(
-      a, b, Index{(kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...});
+  return __builtin_shuffle(a, b, Index{(kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...});
 #endif
 }
 

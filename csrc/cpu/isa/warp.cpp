@@ -131,8 +131,8 @@ void forward_image(const Size& size, const T* feature, const F* flow, const T* s
 // [H, W, C], each unless null.
 template <bool kScaled, typename T, typename F>
 void grad_flow_image(const Size& size, const T* feature, const F* flow, const T* scale,
-                     const T* grad_output, accumulate_t<T>* grad_flow, T* grad_scale,
-                     int64_t begin, int64_t end) {
+                     const T* grad_output, accumulate_t<T>* grad_flow, T* grad_scale, int64_t begin,
+                     int64_t end) {
   const std::unique_ptr<T[]> zeros(new T[size.channels]());
   int64_t y = begin / size.width, x = begin % size.width;
   for (int64_t pixel = begin; pixel < end; ++pixel) {
@@ -205,8 +205,7 @@ void gather_rows(const Links<accumulate_t<T>>& lists, int64_t channels, const T*
       for (int u = 0; u < vectors; ++u) store_some(target + c + u * kLanes<T>, total[u], count);
     };
     for_each_vector<T>(
-        channels,
-        [&](int64_t c) { gather(std::integral_constant<int, kUnroll>{}, c, kLanes<T>); },
+        channels, [&](int64_t c) { gather(std::integral_constant<int, kUnroll>{}, c, kLanes<T>); },
         [&](int64_t c, int64_t count) { gather(std::integral_constant<int, 1>{}, c, count); });
   }
 }
@@ -232,9 +231,7 @@ struct Blocks {
 // The widest block whose transposed copies stay within a core's second-level cache.
 Blocks channel_blocks(const WarpShape& shape, int64_t images) {
   if (shape.layout == Layout::kChannelsLast) return {shape.channels, 1};
-  const int64_t bytes = shape.dtype == DType::kFloat64                                  ? 8
-                        : shape.dtype == DType::kFloat32                                ? 4
-                                                                                        : 2;
+  const int64_t bytes = shape.dtype == DType::kFloat64 ? 8 : shape.dtype == DType::kFloat32 ? 4 : 2;
   int64_t channels = 64;
   while (channels > 16 && 2 * images * shape.height * shape.width * channels * bytes > (3 << 19)) {
     channels /= 2;
@@ -248,8 +245,7 @@ template <typename T>
 class BlockBuffer {
  public:
   BlockBuffer(bool used, const Size& size, int64_t images, int64_t channels)
-      : size_(size),
-        values_(used ? new T[images * size.area() * channels] : nullptr) {}
+      : size_(size), values_(used ? new T[images * size.area() * channels] : nullptr) {}
 
   // Channels [first, first + count) of `images` images of the map [*, C, H, W].
   const T* fill(const T* map, int64_t image, int64_t images, int64_t first, int64_t count) {
@@ -415,8 +411,8 @@ void grad_flow(const WarpBackward& params, int64_t begin, int64_t end) {
     for_each_image(size.area(), begin, end, [&](int64_t n, int64_t from, int64_t to) {
       const int64_t map = n * size.channels * size.area(), flow_map = 2 * n * size.area();
       grad_flow_image<kScaled>(size, feature + (shape.feature_batch == 1 ? 0 : map),
-                               flow + flow_map, kScaled ? scale + map : nullptr,
-                               grad_output + map, parts ? parts + flow_map : nullptr,
+                               flow + flow_map, kScaled ? scale + map : nullptr, grad_output + map,
+                               parts ? parts + flow_map : nullptr,
                                grad_scale ? grad_scale + map : nullptr, from, to);
     });
     return;
@@ -432,12 +428,12 @@ void grad_flow(const WarpBackward& params, int64_t begin, int64_t end) {
     const int64_t count = std::min(blocks.channels, size.channels - first);
     const bool fresh = shape.feature_batch != 1 || n == 0 || item == begin;
     if (fresh) feature_block.fill(feature, shape.feature_batch == 1 ? 0 : n, 1, first, count);
-    grad_flow_image<kScaled>(
-        Size{count, size.height, size.width}, feature_block.data(), flow + 2 * n * size.area(),
-        scale_block.fill(scale, n, 1, first, count),
-        grad_output_block.fill(grad_output, n, 1, first, count),
-        parts ? parts + 2 * (block * shape.batch + n) * size.area() : nullptr,
-        grad_scale_block.data(), 0, size.area());
+    grad_flow_image<kScaled>(Size{count, size.height, size.width}, feature_block.data(),
+                             flow + 2 * n * size.area(),
+                             scale_block.fill(scale, n, 1, first, count),
+                             grad_output_block.fill(grad_output, n, 1, first, count),
+                             parts ? parts + 2 * (block * shape.batch + n) * size.area() : nullptr,
+                             grad_scale_block.data(), 0, size.area());
     grad_scale_block.empty(grad_scale, n, first, count);
   }
 }
