@@ -16,10 +16,9 @@ Json = dict[str, Any]
 
 def tables(results: Path = RESULTS) -> str:
     """The results as Markdown: the CPU's, then every GPU's, or that none was measured."""
-    parts = [
-        _device_tables(json.loads(path.read_text())) for path in sorted(results.glob("*.json"))
-    ]
-    if not any(path.stem != "cpu" for path in results.glob("*.json")):
+    paths = sorted(results.glob("*.json"))
+    parts = [_device_tables(json.loads(path.read_text())) for path in paths]
+    if {path.stem for path in paths} <= {"cpu"}:
         parts.append("**GPU**: not measured yet.\n")
     return "\n".join(parts)
 
@@ -39,14 +38,12 @@ def _device_tables(rows: list[Json]) -> str:
 
 
 def _ops_table(rows: list[Json]) -> list[str]:
-    peers = [peer for peer in rows[0]["peers"] if peer != "copy"]
-    lines = _header("op", "backend", "shape", "dtype", "layout", "ms", "of a copy", "of the floor")
-    lines = [f"{line} {cell} |" for line, cell in zip(lines, (" | ".join(peers), _rule(peers)))]
+    peers = list(dict.fromkeys(peer for row in rows for peer in row["peers"] if peer != "copy"))
+    columns = ("op", "backend", "shape", "dtype", "layout", "ms", "of a copy", "of the floor")
+    lines = _header(*columns, *peers)
     for row in rows:
-        speed_ups = [
-            f"{row['peers'][peer] / row['ms']:.1f}x" if peer in row["peers"] else ""
-            for peer in peers
-        ]
+        times = [row["peers"].get(peer) for peer in peers]
+        speed_ups = ["" if time is None else f"{time / row['ms']:.1f}x" for time in times]
         lines.append(
             f"| `{row['op']}` | {row['backend']} | {'x'.join(map(str, row['shape']))} "
             f"| {row['dtype']} | {row['layout']} | {row['ms']:.3f} "
@@ -72,11 +69,7 @@ def _methods_table(rows: list[Json]) -> list[str]:
 
 
 def _header(*columns: str) -> list[str]:
-    return [f"| {' | '.join(columns)} |", f"|{_rule(columns)}|"]
-
-
-def _rule(columns: list[str] | tuple[str, ...]) -> str:
-    return "|".join("---" for _ in columns)
+    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
 
 
 def _ms(value: float | None) -> str:
