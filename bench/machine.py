@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import functools
 import importlib.metadata
@@ -50,6 +51,21 @@ def describe(device: torch.device) -> dict[str, Any]:
         "versions": versions,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory that it frees, for all contestants alike.
+
+    Otherwise glibc gives a large tensor's pages back to Linux at one call and has them mapped and
+    cleared anew at another, which takes several times as long as `warp` does, and hits whichever
+    contestant comes next.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    libc = ctypes.CDLL(None)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(mmap_threshold, 2**25)  # the most that glibc allows
 
 
 @functools.cache

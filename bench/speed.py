@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Where the output is no terminal, lines must not be cut at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=180)
     _print_setting(console, device)
+    machine.keep_freed_memory()
     wrong: list[str] = []
     with _progress(errors) as progress, _own_stream(device):
         ops = _run_ops(device, progress, wrong) if options.only != "methods" else []

@@ -13,7 +13,9 @@ namespace hpvod {
 template <typename... Params, typename... Args>
 const char* launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, Args... args) {
-  kernel<<<grid, block, shared_bytes, stream> > >(args...);
+  // clang-format off: to it, a header is C++, and <<< is not a token of that.
+  kernel<<<grid, block, shared_bytes, stream>>>(args...);
+  // clang-format on
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }

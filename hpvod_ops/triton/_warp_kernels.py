@@ -1,7 +1,8 @@
 """The kernels behind `hpvod_ops.triton.warp`, for both memory layouts.
 
 Each works on blocks of PIXELS x CHANNELS; the layout only decides which of the two is adjacent
-in memory, and that one is the block's last axis, along which Triton puts neighbouring threads.
+in memory, and that one is the block's last axis: where gathered addresses do not tell, Triton
+3.9 puts neighbouring threads along it (3.6 along the first axis, which is slower but right).
 """
 
 # Triton has no type hints, and a kernel's arguments are of Triton's types.

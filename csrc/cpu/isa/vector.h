@@ -131,33 +131,33 @@ HPVOD_INLINE accumulate_t<T> sum(Vector<T> value) {
   return value[0];
 }
 
-// (a0, b0, a1, b1, ...) of the low (kHigh = 0) or high half of the lanes of a and b.
-template <int kHigh, typename V, int... kIndex>
-HPVOD_INLINE V interleave(V a, V b, std::integer_sequence<int, kIndex...>) {
-  constexpr int lanes = sizeof...(kIndex);
+// Of each 2x2 block in which `a` is the upper row and `b` the lower, blocks kStep lanes wide:
+// swaps the upper right and the lower left.
+template <int kStep, typename V, int... kLane>
+HPVOD_INLINE void swap_off_diagonal(V& a, V& b, std::integer_sequence<int, kLane...>) {
+  constexpr int lanes = sizeof...(kLane);
+  const V upper = a, lower = b;
 #ifdef __clang__
-  return __builtin_shufflevector(a, b, (kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...);
+  a = __builtin_shufflevector(upper, lower, (kLane & kStep ? lanes + kLane - kStep : kLane)...);
+  b = __builtin_shufflevector(upper, lower, (kLane & kStep ? lanes + kLane : kLane + kStep)...);
 #else
   using Index = decltype(a < b);
-  return __builtin_shuffle(a, b, Index{(kIndex / 2 + kHigh * lanes / 2 + (kIndex % 2) * lanes)...});
+  a = __builtin_shuffle(upper, lower, Index{(kLane & kStep ? lanes + kLane - kStep : kLane)...});
+  b = __builtin_shuffle(upper, lower, Index{(kLane & kStep ? lanes + kLane : kLane + kStep)...});
 #endif
 }
 
-// Transposes a square of kSize vectors of kSize lanes: after log2(kSize) interleavings of
-// its lower with its upper half, lane j of row i has come to lane i of row j.
-template <int kSize, typename V>
+// Transposes a square of kSize vectors of kSize lanes in place, from blocks of half its size
+// down to single lanes (Eklundh): no row has to wait in memory for its place.
+template <int kSize, int kStep = kSize / 2, typename V>
 HPVOD_INLINE void transpose(V (&rows)[kSize]) {
-  constexpr auto lanes = std::make_integer_sequence<int, kSize>();
-  V other[kSize];
-#pragma GCC unroll 8
-  for (int pass = 1; pass < kSize; pass *= 2) {
+  if constexpr (kStep > 0) {
 #pragma GCC unroll 32
-    for (int i = 0; i < kSize / 2; ++i) {
-      other[2 * i] = interleave<0>(rows[i], rows[i + kSize / 2], lanes);
-      other[2 * i + 1] = interleave<1>(rows[i], rows[i + kSize / 2], lanes);
+    for (int i = 0; i < kSize; ++i) {
+      if (i & kStep) continue;
+      swap_off_diagonal<kStep>(rows[i], rows[i + kStep], std::make_integer_sequence<int, kSize>());
     }
-#pragma GCC unroll 32
-    for (int i = 0; i < kSize; ++i) rows[i] = other[i];
+    transpose<kSize, kStep / 2>(rows);
   }
 }
 

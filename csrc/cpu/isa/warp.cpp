@@ -52,6 +52,8 @@ template <typename T>
 struct Taps {
   using A = accumulate_t<T>;
 
+  Taps() = default;
+
   // flow is that of the pixel's image, [2, H, W].
   template <typename F>
   HPVOD_INLINE Taps(const Size& size, const F* flow, int64_t y, int64_t x) {
@@ -91,6 +93,19 @@ struct Taps {
   A fraction_y_;
 };
 
+// The taps of the pixels [begin, end) of an image. Found once, they serve every block of
+// channels: finding them takes longer than warping a few channels does.
+template <typename T, typename F>
+std::unique_ptr<Taps<T>[]> find_taps(const Size& size, const F* flow, int64_t begin, int64_t end) {
+  std::unique_ptr<Taps<T>[]> taps(new Taps<T>[end - begin]);
+  int64_t y = begin / size.width, x = begin % size.width;
+  for (int64_t pixel = begin; pixel < end; ++pixel) {
+    taps[pixel - begin] = Taps<T>(size, flow, y, x);
+    if (++x == size.width) x = 0, ++y;
+  }
+  return taps;
+}
+
 // The rows that the taps read. A tap outside the map reads zeros, for weight 0 times some
 // row of the map would be NaN where that row is not finite.
 template <typename T>
@@ -104,13 +119,12 @@ struct TapRows {
 
 // ---- The loops over the pixels [begin, end) of one image in channels_last, [H, W, C]
 
-template <bool kScaled, typename T, typename F>
-void forward_image(const Size& size, const T* feature, const F* flow, const T* scale, T* output,
-                   int64_t begin, int64_t end) {
+template <bool kScaled, typename T>
+void forward_image(const Size& size, const Taps<T>* found, const T* feature, const T* scale,
+                   T* output, int64_t begin, int64_t end) {
   const std::unique_ptr<T[]> zeros(new T[size.channels]());
-  int64_t y = begin / size.width, x = begin % size.width;
   for (int64_t pixel = begin; pixel < end; ++pixel) {
-    const Taps<T> taps(size, flow, y, x);
+    const Taps<T>& taps = found[pixel - begin];
     const TapRows<T> tap(taps, feature, size.channels, zeros.get());
     const int64_t row = pixel * size.channels;
     const auto single = [&](int64_t c, int64_t count) {
@@ -123,20 +137,18 @@ void forward_image(const Size& size, const T* feature, const F* flow, const T* s
       for (int u = 0; u < kUnroll; ++u) single(c + u * kLanes<T>, kLanes<T>);
     };
     for_each_vector<T>(size.channels, group, single);
-    if (++x == size.width) x = 0, ++y;
   }
 }
 
 // Writes the flow's gradient to grad_flow, [2, H, W], and the scale's to grad_scale,
 // [H, W, C], each unless null.
-template <bool kScaled, typename T, typename F>
-void grad_flow_image(const Size& size, const T* feature, const F* flow, const T* scale,
+template <bool kScaled, typename T>
+void grad_flow_image(const Size& size, const Taps<T>* found, const T* feature, const T* scale,
                      const T* grad_output, accumulate_t<T>* grad_flow, T* grad_scale, int64_t begin,
                      int64_t end) {
   const std::unique_ptr<T[]> zeros(new T[size.channels]());
-  int64_t y = begin / size.width, x = begin % size.width;
   for (int64_t pixel = begin; pixel < end; ++pixel) {
-    const Taps<T> taps(size, flow, y, x);
+    const Taps<T>& taps = found[pixel - begin];
     const TapRows<T> tap(taps, feature, size.channels, zeros.get());
     const int64_t row = pixel * size.channels;
     Vector<T> dot[4] = {};
@@ -165,7 +177,6 @@ void grad_flow_image(const Size& size, const T* feature, const F* flow, const T*
       grad_flow[pixel] = taps.gradient_x(total);
       grad_flow[size.area() + pixel] = taps.gradient_y(total);
     }
-    if (++x == size.width) x = 0, ++y;
   }
 }
 
@@ -232,7 +243,7 @@ struct Blocks {
 Blocks channel_blocks(const WarpShape& shape, int64_t images) {
   if (shape.layout == Layout::kChannelsLast) return {shape.channels, 1};
   const int64_t bytes = shape.dtype == DType::kFloat64 ? 8 : shape.dtype == DType::kFloat32 ? 4 : 2;
-  int64_t channels = 64;
+  int64_t channels = 32;
   while (channels > 16 && 2 * images * shape.height * shape.width * channels * bytes > (3 << 19)) {
     channels /= 2;
   }
@@ -288,9 +299,9 @@ void forward(const WarpForward& params, int64_t begin, int64_t end) {
   if (shape.layout == Layout::kChannelsLast) {
     for_each_image(size.area(), begin, end, [&](int64_t n, int64_t from, int64_t to) {
       const int64_t map = n * size.channels * size.area();
-      forward_image<kScaled>(size, feature + (shape.feature_batch == 1 ? 0 : map),
-                             flow + 2 * n * size.area(), kScaled ? scale + map : nullptr,
-                             output + map, from, to);
+      const auto taps = find_taps<T>(size, flow + 2 * n * size.area(), from, to);
+      forward_image<kScaled>(size, taps.get(), feature + (shape.feature_batch == 1 ? 0 : map),
+                             kScaled ? scale + map : nullptr, output + map, from, to);
     });
     return;
   }
@@ -298,14 +309,17 @@ void forward(const WarpForward& params, int64_t begin, int64_t end) {
   BlockBuffer<T> feature_block(true, size, 1, blocks.channels);
   BlockBuffer<T> scale_block(kScaled, size, 1, blocks.channels);
   BlockBuffer<T> output_block(true, size, 1, blocks.channels);
+  std::unique_ptr<Taps<T>[]> taps;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t n = item % shape.batch, first = item / shape.batch * blocks.channels;
+    const int64_t n = item / blocks.count, first = item % blocks.count * blocks.channels;
     const int64_t count = std::min(blocks.channels, size.channels - first);
-    const bool fresh = shape.feature_batch != 1 || n == 0 || item == begin;
-    if (fresh) feature_block.fill(feature, shape.feature_batch == 1 ? 0 : n, 1, first, count);
-    forward_image<kScaled>(Size{count, size.height, size.width}, feature_block.data(),
-                           flow + 2 * n * size.area(), scale_block.fill(scale, n, 1, first, count),
-                           output_block.data(), 0, size.area());
+    if (first == 0 || item == begin) {
+      taps = find_taps<T>(size, flow + 2 * n * size.area(), 0, size.area());
+    }
+    forward_image<kScaled>(
+        Size{count, size.height, size.width}, taps.get(),
+        feature_block.fill(feature, shape.feature_batch == 1 ? 0 : n, 1, first, count),
+        scale_block.fill(scale, n, 1, first, count), output_block.data(), 0, size.area());
     output_block.empty(output, n, first, count);
   }
 }
@@ -410,8 +424,9 @@ void grad_flow(const WarpBackward& params, int64_t begin, int64_t end) {
   if (shape.layout == Layout::kChannelsLast) {
     for_each_image(size.area(), begin, end, [&](int64_t n, int64_t from, int64_t to) {
       const int64_t map = n * size.channels * size.area(), flow_map = 2 * n * size.area();
-      grad_flow_image<kScaled>(size, feature + (shape.feature_batch == 1 ? 0 : map),
-                               flow + flow_map, kScaled ? scale + map : nullptr, grad_output + map,
+      const auto taps = find_taps<T>(size, flow + flow_map, from, to);
+      grad_flow_image<kScaled>(size, taps.get(), feature + (shape.feature_batch == 1 ? 0 : map),
+                               kScaled ? scale + map : nullptr, grad_output + map,
                                parts ? parts + flow_map : nullptr,
                                grad_scale ? grad_scale + map : nullptr, from, to);
     });
@@ -422,18 +437,21 @@ void grad_flow(const WarpBackward& params, int64_t begin, int64_t end) {
   BlockBuffer<T> scale_block(kScaled, size, 1, blocks.channels);
   BlockBuffer<T> grad_output_block(true, size, 1, blocks.channels);
   BlockBuffer<T> grad_scale_block(grad_scale, size, 1, blocks.channels);
+  std::unique_ptr<Taps<T>[]> taps;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t n = item % shape.batch, block = item / shape.batch;
+    const int64_t n = item / blocks.count, block = item % blocks.count;
     const int64_t first = block * blocks.channels;
     const int64_t count = std::min(blocks.channels, size.channels - first);
-    const bool fresh = shape.feature_batch != 1 || n == 0 || item == begin;
-    if (fresh) feature_block.fill(feature, shape.feature_batch == 1 ? 0 : n, 1, first, count);
-    grad_flow_image<kScaled>(Size{count, size.height, size.width}, feature_block.data(),
-                             flow + 2 * n * size.area(),
-                             scale_block.fill(scale, n, 1, first, count),
-                             grad_output_block.fill(grad_output, n, 1, first, count),
-                             parts ? parts + 2 * (block * shape.batch + n) * size.area() : nullptr,
-                             grad_scale_block.data(), 0, size.area());
+    if (first == 0 || item == begin) {
+      taps = find_taps<T>(size, flow + 2 * n * size.area(), 0, size.area());
+    }
+    grad_flow_image<kScaled>(
+        Size{count, size.height, size.width}, taps.get(),
+        feature_block.fill(feature, shape.feature_batch == 1 ? 0 : n, 1, first, count),
+        scale_block.fill(scale, n, 1, first, count),
+        grad_output_block.fill(grad_output, n, 1, first, count),
+        parts ? parts + 2 * (block * shape.batch + n) * size.area() : nullptr,
+        grad_scale_block.data(), 0, size.area());
     grad_scale_block.empty(grad_scale, n, first, count);
   }
 }
