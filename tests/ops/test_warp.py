@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 from ops.warp_cases import (
+    DTYPES,
     LAYOUTS,
     NAMES,
+    Inputs,
     check_against_reference,
     evaluate,
     exact_inputs,
@@ -21,21 +24,36 @@ from hpvod_ops import reference, use_backend, warp
 from hpvod_ops.backends import can_run
 
 CASES = 208
-# Without a GPU, tests/simt runs the CUDA kernels.
-BACKENDS = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+GPU = torch.cuda.is_available()
+# Without a GPU, Triton runs in its interpreter, and tests/simt runs the CUDA kernels.
+BACKENDS = ("cpu", "cuda", "triton") if GPU else ("cpu", "triton")
 
 
 @pytest.fixture(params=BACKENDS)
-def device(request: pytest.FixtureRequest) -> torch.device:
-    if reason := can_run(request.param, torch.device(request.param), torch.float32):
-        pytest.fail(reason)
-    return torch.device(request.param)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every op of the test runs on it."""
+    with use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def device(backend: str) -> torch.device:
+    device = torch.device("cuda" if GPU and backend != "cpu" else "cpu")
+    if reason := can_run(backend, device, torch.float32):
+        pytest.skip(reason) if backend == "triton" else pytest.fail(reason)
+    return device
+
+
+@pytest.fixture
+def overload(backend: str) -> str:
+    """The registered op that the public function calls."""
+    return "triton" if backend == "triton" else "default"
 
 
 @pytest.mark.parametrize("index", range(CASES))
 def test_agrees_with_reference(index: int, device: torch.device) -> None:
     inputs = random_inputs(index, device)
-    with use_backend(device.type), poisoned_memory():
+    with poisoned_memory():
         results = evaluate(warp, inputs)
     check_against_reference(results, inputs)
 
@@ -64,6 +82,30 @@ def test_flow_that_points_nowhere_reads_nothing(
         assert torch.equal(result.nan_to_num(-99.0), wanted.nan_to_num(-99.0)), name
     assert not results[0].permute(0, 2, 3, 1)[wild].any()
     assert not results[2].permute(0, 2, 3, 1)[wild].any()
+
+
+def test_every_pixel_reads_the_same_four(device: torch.device) -> None:
+    """The lists of readers that the gradient of the feature walks are as long as can be."""
+    shape = (2, 3, 6, 7)
+    flow = torch.empty(2, 2, 6, 7, device=device)
+    flow[:, 0] = 2.25 - torch.arange(7, device=device)
+    flow[:, 1] = 3.5 - torch.arange(6, device=device)[:, None]
+    feature, grad_output = (
+        torch.randint(-4, 5, size).float().to(device) for size in ((1, *shape[1:]), shape)
+    )
+    inputs = Inputs(feature, flow, None, grad_output)
+    expected = evaluate(reference.warp, inputs)
+    for name, result, truth in zip(NAMES, evaluate(warp, inputs), expected, strict=False):
+        assert torch.equal(result, truth), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_zero_flow_is_the_identity(dtype: torch.dtype, device: torch.device) -> None:
+    feature, grad_output = torch.randn(2, 2, 3, 4, 5, device=device).to(dtype)
+    inputs = Inputs(feature, feature.new_zeros(2, 2, 4, 5), None, grad_output)
+    output, grad_feature, _ = evaluate(warp, inputs)
+    assert torch.equal(output, feature)
+    assert torch.equal(grad_feature, grad_output)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -116,9 +158,7 @@ def test_only_the_gradients_that_are_wanted(wanted: tuple[int, ...], device: tor
         assert torch.equal(result, expected[index])
 
 
-def test_result_does_not_depend_on_the_threads(device: torch.device) -> None:
-    if device.type != "cpu":
-        pytest.skip("the CPU's threads")
+def test_result_does_not_depend_on_the_threads() -> None:
     feature = torch.randn(1, 70, 30, 41)
     flow = torch.randn(3, 2, 30, 41) * 3
     grad_output = torch.randn(3, 70, 30, 41)
@@ -139,15 +179,19 @@ def test_result_does_not_depend_on_the_threads(device: torch.device) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("feature_batch", [1, 2])
-def test_gradcheck(layout: torch.memory_format, feature_batch: int, device: torch.device) -> None:
-    feature = torch.randn(feature_batch, 3, 4, 5, dtype=torch.float64, device=device)
+def test_gradcheck(
+    layout: torch.memory_format, feature_batch: int, device: torch.device, backend: str
+) -> None:
+    feature = torch.randn(feature_batch, 2, 3, 4, dtype=torch.float64, device=device)
     feature = feature.contiguous(memory_format=layout).requires_grad_()
     # Away from whole pixels, where the warp has a kink that finite differences step over.
-    flow = torch.randint(-3, 3, (2, 2, 4, 5), device=device) + torch.empty(
-        2, 2, 4, 5, dtype=torch.float64, device=device
+    flow = torch.randint(-2, 2, (2, 2, 3, 4), device=device) + torch.empty(
+        2, 2, 3, 4, dtype=torch.float64, device=device
     ).uniform_(0.1, 0.9)
-    scale = torch.randn(2, 3, 4, 5, dtype=torch.float64, device=device, requires_grad=True)
-    assert torch.autograd.gradcheck(warp, (feature, flow.requires_grad_(), scale))
+    scale = torch.randn(2, 2, 3, 4, dtype=torch.float64, device=device, requires_grad=True)
+    # Fast mode checks a random projection; all entries would take the interpreter minutes.
+    fast = backend == "triton"
+    assert torch.autograd.gradcheck(warp, (feature, flow.requires_grad_(), scale), fast_mode=fast)
 
 
 def test_a_second_derivative_is_refused(device: torch.device) -> None:
@@ -162,26 +206,29 @@ def test_a_second_derivative_is_refused(device: torch.device) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("with_scale", [False, True])
-def test_opcheck(layout: torch.memory_format, with_scale: bool, device: torch.device) -> None:
+def test_opcheck(
+    layout: torch.memory_format, with_scale: bool, device: torch.device, overload: str
+) -> None:
     inputs = exact_inputs(device, layout)
     scale = inputs.scale if with_scale else None
     for tensor in (inputs.feature, inputs.flow, scale):
         if tensor is not None:
             tensor.requires_grad_()
-    torch.library.opcheck(torch.ops.hpvod.warp.default, (inputs.feature, inputs.flow, scale))
+    op = getattr(torch.ops.hpvod.warp, overload)
+    torch.library.opcheck(op, (inputs.feature, inputs.flow, scale))
     maps = [None if t is None else t.detach() for t in (inputs.feature, inputs.flow, scale)]
     torch.library.opcheck(
-        torch.ops.hpvod.warp_backward.default,
+        getattr(torch.ops.hpvod.warp_backward, overload),
         (inputs.grad_output, *maps, True, True, with_scale),
     )
 
 
-def test_opcheck_of_views(device: torch.device) -> None:
+def test_opcheck_of_views(device: torch.device, overload: str) -> None:
     """The fake kernel predicts the strides for maps that are not dense as well."""
     for index in range(0, 48):
         inputs = random_inputs(index, device)
         torch.library.opcheck(
-            torch.ops.hpvod.warp.default,
+            getattr(torch.ops.hpvod.warp, overload),
             (inputs.feature, inputs.flow, inputs.scale),
             test_utils="test_faketensor",
         )
@@ -206,8 +253,8 @@ def test_compiles_in_one_graph(layout: torch.memory_format, device: torch.device
     assert torch.equal(*gradients)
 
 
-def test_compile_follows_the_backend(device: torch.device) -> None:
-    inputs = exact_inputs(device)
+def test_compile_follows_the_backend() -> None:
+    inputs = exact_inputs(torch.device("cpu"))
     counter = []
 
     @torch.library.custom_op("hpvod_tests::count", mutates_args=())
@@ -229,7 +276,7 @@ class Propagate(torch.nn.Module):
         return warp(feature, flow)
 
 
-def test_exports_with_dynamic_shapes(device: torch.device) -> None:
+def test_exports_with_dynamic_shapes(device: torch.device, overload: str) -> None:
     inputs = exact_inputs(device)
     height, width = torch.export.Dim("height", max=64), torch.export.Dim("width", max=64)
     program = torch.export.export(
@@ -240,11 +287,18 @@ def test_exports_with_dynamic_shapes(device: torch.device) -> None:
     feature = torch.randn(2, 6, 9, 4, device=device)
     flow = torch.randn(2, 2, 9, 4, device=device)
     assert torch.equal(program.module()(feature, flow), warp(feature, flow))
-    assert any("hpvod.warp" in str(node.target) for node in program.graph.nodes)
+    targets = {str(node.target) for node in program.graph.nodes}
+    assert f"hpvod.warp.{overload}" in targets
 
 
 @pytest.mark.gpu
-def test_runs_in_a_cuda_graph() -> None:
+@pytest.mark.parametrize("name", ["cuda", "triton"])
+def test_runs_in_a_cuda_graph(name: str) -> None:
+    with use_backend(name):
+        _run_in_a_cuda_graph()
+
+
+def _run_in_a_cuda_graph() -> None:
     inputs = exact_inputs(torch.device("cuda"), torch.channels_last)
     warp(inputs.feature, inputs.flow)
     graph = torch.cuda.CUDAGraph()
