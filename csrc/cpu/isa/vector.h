@@ -90,8 +90,7 @@ HPVOD_INLINE void store(T* target, Vector<T> value) {
     using Narrow = typename VectorOf<uint16_t, lanes>::type;
     const Wide bits = bit_cast<Wide>(value);
     const Wide rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const Wide is_nan = bit_cast<Wide>((bits & 0x7fffffffu) > 0x7f800000u);
-    const Wide selected = (rounded & ~is_nan) | (0x7fc0u & is_nan);
+    const Wide selected = (bits & 0x7fffffffu) > 0x7f800000u ? Wide{} + 0x7fc0u : rounded;
     const Narrow narrowed = __builtin_convertvector(selected, Narrow);
     memcpy(target, &narrowed, sizeof(narrowed));
   } else {
@@ -107,9 +106,10 @@ HPVOD_INLINE void store(T* target, Vector<T> value) {
   }
 }
 
-// The first `count` elements only; the other lanes read as zero and are not written.
+// The first `count` elements only, all at most; other lanes read as zero and are not written.
 template <typename T>
 HPVOD_INLINE Vector<T> load(const T* source, int64_t count) {
+  if (count == kLanes<T>) return load(source);
   T buffer[kLanes<T>] = {};
   memcpy(buffer, source, count * sizeof(T));
   return load(buffer);
@@ -117,6 +117,7 @@ HPVOD_INLINE Vector<T> load(const T* source, int64_t count) {
 
 template <typename T>
 HPVOD_INLINE void store(T* target, Vector<T> value, int64_t count) {
+  if (count == kLanes<T>) return store(target, value);
   T buffer[kLanes<T>];
   store(buffer, value);
   memcpy(target, buffer, count * sizeof(T));
