@@ -58,7 +58,7 @@ step backends 30 "$python" -m hpvod_ops
 
 # Files that need packages this machine may not have are left out, unless they hold GPU tests.
 mapfile -t gpu_tests < <(grep -rl 'mark\.gpu' tests --include='test_*.py' | grep -v '^tests/ops/')
-step tests 150 "$python" -m pytest -q tests/ops
+step tests 150 "$python" -m pytest -q tests/ops -k 'not triton'
 if ((${#gpu_tests[@]})); then
   step gpu_tests 60 "$python" -m pytest -q -m gpu "${gpu_tests[@]}"
 fi
@@ -79,6 +79,10 @@ step memcheck 120 "${sanitizer[@]}" --tool memcheck "$python" -m pytest -q tests
   -k 'cuda and (points_nowhere or agrees_with_reference and cuda-1)'
 step racecheck 90 "${sanitizer[@]}" --tool racecheck "$python" -m pytest -q tests/ops/test_warp.py \
   -k 'agrees_with_reference and cuda-2'
+
+unset PYTORCH_NO_CUDA_MEMORY_CACHING
+# Last, with the time that is left: Triton compiles kernels anew for most of these cases.
+step triton 240 "$python" -m pytest -q tests/ops -k triton
 
 {
   printf '\n=== summary, %s\n' "$(nvidia-smi --query-gpu=name --format=csv,noheader 2>&1 | head -n 1)"

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 def tables(results: Path = RESULTS) -> str:
     """The results as Markdown: the CPU's, then every GPU's, or that none was measured."""
     paths = sorted(results.glob("*.json"))
-    parts = [_device_tables(json.loads(path.read_text())) for path in paths]
+    parts = [_device_tables(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     if {path.stem for path in paths} <= {"cpu"}:
         parts.append("**GPU**: not measured yet.\n")
     return "\n".join(parts)
@@ -90,4 +90,4 @@ def insert(readme: str, text: str) -> str:
 
 if __name__ == "__main__":
     path = ROOT / "README.md"
-    path.write_text(insert(path.read_text(), tables()))
+    path.write_text(insert(path.read_text(encoding="utf-8"), tables()), encoding="utf-8")

@@ -51,7 +51,7 @@ def save_rows(rows: list[Row], path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row.to_json(), allow_nan=False) for row in rows)
-    path.write_text(f"[\n{lines}\n]\n")
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def dtype_name(dtype: object) -> str:

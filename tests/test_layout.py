@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -44,10 +46,34 @@ def test_every_op_file_is_exported() -> None:
 def test_kernels_know_no_torch(folder: str) -> None:
     sources = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert sources
-    assert not [path for path in sources if "#include <torch" in path.read_text()]
+    assert not [path for path in sources if "#include <torch" in path.read_text(encoding="utf-8")]
 
 
 def test_the_networks_use_public_names_of_the_ops_only() -> None:
     private = ("hpvod_ops.ops", "hpvod_ops.reference", "hpvod_ops.triton", "torch.ops.hpvod")
     sources = (ROOT / "models").rglob("*.py")
-    assert not [path for path in sources if any(name in path.read_text() for name in private)]
+    assert not [
+        path
+        for path in sources
+        if any(name in path.read_text(encoding="utf-8") for name in private)
+    ]
+
+
+def test_cmake_and_python_agree_on_the_version() -> None:
+    project = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert re.findall(r"project\(hpvod VERSION (\S+)", project) == [version("hpvod")]
+
+
+def test_nothing_names_this_machine() -> None:
+    """Paths and registries of the machine that it was written on have no place in the project."""
+    own = Path(__file__)
+    suffixes = {".py", ".md", ".toml", ".cpp", ".h", ".cu", ".cuh", ".sh", ".txt", ".in", ".yaml"}
+    named = [
+        path
+        for path in ROOT.rglob("*")
+        if path.suffix in suffixes and path != own and "build" not in path.parts
+        if re.search(
+            r"/work/|/root/|pypi\.org|files\.pythonhosted", path.read_text(encoding="utf-8")
+        )
+    ]
+    assert not named

@@ -262,6 +262,7 @@ def _load(
 ) -> HPVODModel:
     import torch
 
+    from hpvod.folding import fold_batch_norm
     from hpvod.model import build_model
     from hpvod.weights import WeightsError, load_model
 
@@ -278,7 +279,8 @@ def _load(
     if short_side is not None:
         long_side = round(model.config.long_side * short_side / model.config.short_side)
         model.config = dataclasses.replace(model.config, short_side=short_side, long_side=long_side)
-    return model.to(where)
+    # The fastest form of the same network.
+    return fold_batch_norm(model).to(where).to(memory_format=torch.channels_last)
 
 
 def _device(name: str | None, gpus: int) -> str:

@@ -51,7 +51,9 @@ def test_both_tables_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "per_frame" in printed and "dff" in printed and "1x3x64x107" in printed
     assert torch.__version__ in printed
 
-    rows = json.loads(target.read_text(), parse_constant=lambda name: pytest.fail(name))
+    rows = json.loads(
+        target.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name)
+    )
     assert isinstance(rows, list)
     for row in rows:
         assert row.keys() >= COMMON | WHERE_AND_WHEN
@@ -74,7 +76,7 @@ def test_a_wrong_result_is_told_and_fails(
     target = tmp_path / "rows.json"
     assert speed.main(["--device", "cpu", "--only", "ops", "--json", str(target)]) == 1
     assert "warp by cpu, float32" in " ".join(capsys.readouterr().err.split())
-    assert json.loads(target.read_text()) == []
+    assert json.loads(target.read_text(encoding="utf-8")) == []
     assert not target.with_suffix(".png").exists()
 
 
@@ -138,7 +140,7 @@ def test_ratios_of_the_ops_table() -> None:
 
 def test_rows_as_json(tmp_path: Path) -> None:
     save_rows([op_row()], tmp_path / "a.json")
-    (row,) = json.loads((tmp_path / "a.json").read_text())
+    (row,) = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert row == {
         "op": "warp",
         "backend": "cpu",
@@ -154,9 +156,9 @@ def test_rows_as_json(tmp_path: Path) -> None:
 
 def test_every_column_is_documented() -> None:
     """README.md's tables name every key that the modules write."""
-    text = (ROOT / "bench/README.md").read_text()
+    text = (ROOT / "bench/README.md").read_text(encoding="utf-8")
     for module in ("contest.py", "pipeline.py", "machine.py"):
-        source = (ROOT / "bench" / module).read_text()
+        source = (ROOT / "bench" / module).read_text(encoding="utf-8")
         body = source[source.find("more={") :] if "more={" in source else source
         for key in WHERE_AND_WHEN | COMMON:
             assert f"`{key}`" in text
@@ -213,7 +215,7 @@ def test_on_gpu_goes_on_after_a_failure_and_says_so(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 1, result.stderr
-    log = (out / "log.txt").read_text()
+    log = (out / "log.txt").read_text(encoding="utf-8")
     summary = log.partition("=== summary")[2].splitlines()[1:]
     status = dict(re.fullmatch(r"(\w+) +\d+ s  (.*)", line).groups() for line in summary)
     assert status.pop("tests") == "failed with status 3"

@@ -16,15 +16,6 @@ from .moving import CONFIG, SIZES, moving_frames, unchanged
 from .transcription import algorithm1, preprocess
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # On maps this small a second thread does nothing but wait, and on a busy machine for long.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def scaled(model, seed=0):
     """The scale head at work: a map that differs from 1."""
     generator = torch.Generator().manual_seed(seed)

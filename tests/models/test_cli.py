@@ -43,7 +43,7 @@ class Outcome:
         self.json = folder / "out.jsonl"
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.json.read_text().splitlines()]
+        return [json.loads(line) for line in self.json.read_text(encoding="utf-8").splitlines()]
 
     def refused(self, message: str, frames: int = 0) -> None:
         """Exactly one message, and the results of `frames` frames in both files."""
@@ -360,7 +360,7 @@ class TestWeightsThatFail:
         (tmp_path / "out.jsonl").write_text("earlier results\n")
         outcome = self.run(detect, frames, tmp_path / "gone.safetensors")
         outcome.refused(f"{tmp_path}/gone.safetensors: no such file")
-        assert outcome.json.read_text() == "earlier results\n"
+        assert outcome.json.read_text(encoding="utf-8") == "earlier results\n"
 
 
 class TestOutputsThatFail:

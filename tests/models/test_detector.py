@@ -19,15 +19,6 @@ from .moving import CONFIG, SIZES, moving_frames, unchanged
 SIZE = SIZES[1]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # On maps this small a second thread does nothing but wait, and on a busy machine for long.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def model():
     return build_model(CONFIG, seed=1)

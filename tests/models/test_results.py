@@ -57,9 +57,9 @@ def test_every_line_is_on_disk_at_once(tmp_path: Path) -> None:
     with ResultsWriter(path, NAMES) as writer:
         for index in range(3):
             writer.write(result(index))
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines()
             assert [json.loads(line)["frame"] for line in lines] == list(range(index + 1))
-    assert path.read_text().endswith("}\n")
+    assert path.read_text(encoding="utf-8").endswith("}\n")
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
@@ -91,4 +91,4 @@ def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path: Path) -> None:
                 writer.write(result())
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_text() == (to_json(result(), NAMES) + "\n") * 2
+    assert path.read_text(encoding="utf-8") == (to_json(result(), NAMES) + "\n") * 2

@@ -241,7 +241,7 @@ class TestWriter:
         path.write_text("an older file")
         with VideoWriter(path, (64, 48), Fraction(25), Fraction(1, 25)):
             pass
-        assert path.read_text() == "an older file"
+        assert path.read_text(encoding="utf-8") == "an older file"
 
     def test_another_name_than_mp4(self, tmp_path: Path) -> None:
         with pytest.raises(VideoError, match=r"a\.avi: .* must end in \.mp4"):

@@ -27,7 +27,7 @@ def kernel_instantiations() -> list[str]:
     """Every kernel of the headers, for every element type and vector width."""
     names = []
     for header in HEADERS:
-        for parameters, name in KERNEL.findall(header.read_text()):
+        for parameters, name in KERNEL.findall(header.read_text(encoding="utf-8")):
             if parameters == "":
                 names.append(f"hpvod::{name}")
             elif parameters == "typename T":
@@ -84,7 +84,7 @@ def compile_with_nvrtc(nvrtc: ctypes.CDLL, source: str, names: list[str], *optio
 
 
 def test_every_kernel_is_found() -> None:
-    text = "".join(header.read_text() for header in HEADERS)
+    text = "".join(header.read_text(encoding="utf-8") for header in HEADERS)
     names = {name.partition("<")[0] for name in kernel_instantiations()}
     assert len(names) == text.count("__global__")
 

@@ -295,7 +295,7 @@ FAULTS = {
 def test_fault_is_reported(run: Run, name: str) -> None:
     with pytest.raises(RuntimeError) as error:
         run(name, random_ints(64), 64, (64, 1, 1), grid=(2, 1, 1))
-    source = (simt_build.HERE / "kernels" / "faults.cu").read_text().splitlines()
+    source = (simt_build.HERE / "kernels" / "faults.cu").read_text(encoding="utf-8").splitlines()
     lines = {line.split("// line ")[-1]: number for number, line in enumerate(source, 1)}
     for words in FAULTS[name]:
         assert words.format_map(lines) in str(error.value)

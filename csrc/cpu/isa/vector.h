@@ -48,22 +48,26 @@ HPVOD_INLINE To bit_cast(const From& from) {
 }
 
 template <typename T>
-HPVOD_INLINE Vector<T> splat(accumulate_t<T> value) {
-  return value - Vector<T>{};
-}
-
-template <typename T>
 HPVOD_INLINE Vector<T> load(const T* source) {
-  constexpr int lanes = kLanes<T>;
+  [[maybe_unused]] constexpr int lanes = kLanes<T>;
   if constexpr (std::is_same_v<T, accumulate_t<T>>) {
     Vector<T> value;
     memcpy(&value, source, sizeof(value));
     return value;
   } else if constexpr (std::is_same_v<T, BFloat16>) {
+    // Intrinsics, for of a conversion between such vectors GCC makes four instructions.
+#if defined(__AVX512F__)
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
+    return bit_cast<Vector<T>>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+#elif defined(__AVX2__)
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source));
+    return bit_cast<Vector<T>>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+#else
     typename VectorOf<uint16_t, lanes>::type bits;
     memcpy(&bits, source, sizeof(bits));
     using Wide = typename VectorOf<uint32_t, lanes>::type;
     return bit_cast<Vector<T>>(__builtin_convertvector(bits, Wide) << 16);
+#endif
   } else {
 #if defined(__AVX512F__)
     return bit_cast<Vector<T>>(
@@ -81,17 +85,21 @@ HPVOD_INLINE Vector<T> load(const T* source) {
 
 template <typename T>
 HPVOD_INLINE void store(T* target, Vector<T> value) {
-  constexpr int lanes = kLanes<T>;
+  [[maybe_unused]] constexpr int lanes = kLanes<T>;
   if constexpr (std::is_same_v<T, accumulate_t<T>>) {
     memcpy(target, &value, sizeof(value));
   } else if constexpr (std::is_same_v<T, BFloat16>) {
     // As narrow<BFloat16>, on all lanes at once.
     using Wide = typename VectorOf<uint32_t, lanes>::type;
-    using Narrow = typename VectorOf<uint16_t, lanes>::type;
     const Wide bits = bit_cast<Wide>(value);
     const Wide rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     const Wide selected = (bits & 0x7fffffffu) > 0x7f800000u ? Wide{} + 0x7fc0u : rounded;
-    const Narrow narrowed = __builtin_convertvector(selected, Narrow);
+#if defined(__AVX512F__)
+    const auto narrowed = _mm512_cvtepi32_epi16(bit_cast<__m512i>(selected));
+#else
+    const auto narrowed =
+        __builtin_convertvector(selected, typename VectorOf<uint16_t, lanes>::type);
+#endif
     memcpy(target, &narrowed, sizeof(narrowed));
   } else {
 #if defined(__AVX512F__)
