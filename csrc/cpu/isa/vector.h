@@ -132,12 +132,22 @@ HPVOD_INLINE void store(T* target, Vector<T> value, int64_t count) {
 }
 
 // Of all lanes, in pairs: of the orders, the one that rounds least.
+template <typename A, int kCount>
+HPVOD_INLINE A sum_lanes(typename VectorOf<A, kCount>::type value) {
+  if constexpr (kCount == 2) {
+    return value[0] + value[1];
+  } else {
+    struct Halves {
+      typename VectorOf<A, kCount / 2>::type low, high;
+    };
+    const auto halves = bit_cast<Halves>(value);
+    return sum_lanes<A, kCount / 2>(halves.low + halves.high);
+  }
+}
+
 template <typename T>
 HPVOD_INLINE accumulate_t<T> sum(Vector<T> value) {
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) value[i] += value[i + half];
-  }
-  return value[0];
+  return sum_lanes<accumulate_t<T>, kLanes<T>>(value);
 }
 
 // Of each 2x2 block in which `a` is the upper row and `b` the lower, blocks kStep lanes wide:
