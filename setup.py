@@ -34,12 +34,24 @@ class CMakeBuild(build_ext):
                 f"hpvod needs a C++17 compiler (GCC or Clang) to build, and {wanted}: install one, "
                 "for example with `apt-get install g++`, or set CXX to it."
             )
+        include = Path(sysconfig.get_paths()["include"])
+        if not (include / "Python.h").is_file():
+            sys.exit(
+                f"hpvod needs Python's headers to build, and {include} has no Python.h: install "
+                "them, for example with `apt-get install python3-dev`."
+            )
+        # Without build isolation, cmake and ninja may lie beside a Python that is not on PATH.
+        search = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
+        cmake = shutil.which("cmake", path=search)
+        if cmake is None:
+            sys.exit("hpvod needs CMake 3.24 or newer to build: `pip install cmake ninja`.")
+        generator = ["-G", "Ninja"] if shutil.which("ninja", path=search) else []
         build = Path(self.build_temp).resolve() / "cmake"
         build.mkdir(parents=True, exist_ok=True)
         options = {
             "CMAKE_BUILD_TYPE": "Release",
             "HPVOD_TORCH_DIR": torch_dir(),
-            "HPVOD_PYTHON_INCLUDE": sysconfig.get_paths()["include"],
+            "HPVOD_PYTHON_INCLUDE": include,
             "HPVOD_CUDA": os.environ.get("HPVOD_CUDA", "auto"),
             "HPVOD_CUDA_ARCHS": os.environ.get("HPVOD_CUDA_ARCHS", ""),
         }
@@ -50,10 +62,11 @@ class CMakeBuild(build_ext):
                 library.unlink()
         for command in (
             # --fresh: the last build's ninja was deleted with its isolated environment.
-            ["cmake", "--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *arguments],
-            ["cmake", "--build", str(build)],
+            [cmake, "--fresh", "-S", str(ROOT), "-B", str(build), *generator, *arguments],
+            [cmake, "--build", str(build), "--parallel"],
         ):
-            if subprocess.run(command, check=False).returncode:
+            environment = {**os.environ, "PATH": search}
+            if subprocess.run(command, check=False, env=environment).returncode:
                 sys.exit(f"hpvod: `{' '.join(command[:3])} ...` failed; its own words are above.")
 
         # Into the source folder as well: Python started there imports the package from it.

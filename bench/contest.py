@@ -60,7 +60,7 @@ def measure(contest: Contest) -> list[Row]:
 
     Raises:
         WrongResultError: a backend's result is off by more than twice what PyTorch's composition
-            is, or a peer computes something else.
+            is and one unit in the last place, or a peer computes something else.
     """
     errors = {name: _check_backend(name, run, contest) for name, run in contest.backends.items()}
     left_out = dict(contest.left_out)

@@ -1,6 +1,7 @@
 // The only file that knows the corners of torch's stable ABI.
 #pragma once
 
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -79,8 +80,7 @@ inline Tensor no_gradient(const Tensor& like) {
 #ifdef USE_CUDA
 inline Stream current_cuda_stream(const Tensor& tensor) {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
   return static_cast<Stream>(stream);
 }
 #endif

@@ -4,6 +4,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#ifdef HPVOD_X86
+#include <cpuid.h>
+#endif
+
 namespace hpvod {
 namespace {
 
@@ -12,7 +16,10 @@ constexpr const char* kNames[] = {"portable", "avx2", "avx512"};
 Isa detect() {
   Isa best = Isa::kPortable;
 #ifdef HPVOD_X86
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = Isa::kAvx2;
+  // Older compilers' __builtin_cpu_supports knows no F16C.
+  unsigned eax, ebx, ecx = 0, edx;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+  if (f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = Isa::kAvx2;
   if (best == Isa::kAvx2 && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {

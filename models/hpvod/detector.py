@@ -273,6 +273,7 @@ class _Maps:
     embedding: Tensor | None
 
     def warped(self, flow: Tensor) -> _Maps:
+        """Eq. 1; DFF's scale map is for the propagated F_k->i of line 18 alone."""
         embedding = None if self.embedding is None else warp(self.embedding, flow)
         return _Maps(warp(self.feature, flow), embedding)
 

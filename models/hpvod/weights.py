@@ -141,6 +141,11 @@ def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[st
             for name, value in expected.items()
             if found[name].shape != value.shape
         ]
+        wrong += [
+            f"{name} holds {value.dtype} and no floating point"
+            for name, value in found.items()
+            if not value.is_floating_point()
+        ]
         if not wrong:
             return
         problem = _listed(wrong)
@@ -160,8 +165,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return load_file(path), metadata
     except (SafetensorError, OSError) as error:
         # A safetensors file starts with the length of its JSON header in 8 bytes.
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
+        is_safetensors = _first_bytes(path, 9)[8:] == b"{"
         what = "is truncated or damaged" if is_safetensors else "is not a safetensors file"
         raise WeightsError(f"{path}: {what}") from error
 
@@ -169,18 +173,27 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     _check_exists(path)
     # torch.save writes zip archives, and wrote bare pickles before version 1.6.
-    with path.open("rb") as file:
-        if not file.read(2).startswith((b"PK", b"\x80")):
-            raise WeightsError(f"{path}: is not a file of torch.save's")
+    if not _first_bytes(path, 2).startswith((b"PK", b"\x80")):
+        raise WeightsError(f"{path}: is not a file of torch.save's")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: holds more than tensors, or is damaged") from error
     except Exception as error:  # Whatever unpickling damaged bytes comes to.
         raise WeightsError(f"{path}: is truncated or damaged") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise WeightsError(f"{path}: holds no state dict")
     return state
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _check_exists(path: Path) -> None:

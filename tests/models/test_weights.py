@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import resnet101
@@ -99,6 +100,16 @@ def test_wrong_architecture(tiny_model: HPVODModel, saved: Path) -> None:
     with pytest.raises(WeightsError, match=message) as error:
         load_model(saved)
     assert str(error.value).startswith(f"{saved}: ")
+
+
+def test_tensors_that_are_no_floating_point(saved: Path) -> None:
+    with safe_open(saved, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(saved)
+    tensors["flow.quality.bias"] = tensors["flow.quality.bias"].to(torch.int32)
+    save_file(tensors, saved, metadata)
+    with pytest.raises(WeightsError, match=r"flow\.quality\.bias holds torch\.int32 and no float"):
+        load_model(saved)
 
 
 @pytest.mark.parametrize(
@@ -255,5 +266,12 @@ def test_torchvision_missing_file(features: FeatureNetwork, tmp_path: Path) -> N
 def test_torchvision_without_a_state_dict(features: FeatureNetwork, tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     torch.save([1, 2, 3], path)
+    with pytest.raises(WeightsError, match=rf"^{path}: holds no state dict$"):
+        load_torchvision_resnet(features, path)
+
+
+def test_torchvision_pickle_of_something_else(features: FeatureNetwork, tmp_path: Path) -> None:
+    path = tmp_path / "odd.pth"
+    torch.save({1: torch.zeros(2)}, path)
     with pytest.raises(WeightsError, match=rf"^{path}: holds no state dict$"):
         load_torchvision_resnet(features, path)
