@@ -9,7 +9,6 @@
 #include <optional>
 #include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "../kernels/dtype.h"
@@ -21,7 +20,6 @@ using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// The stable ABI's optional tensors arrive as std::optional<Tensor>.
 inline std::string shape_text(const Tensor& tensor) {
   std::ostringstream text;
   text << "[";

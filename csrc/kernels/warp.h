@@ -41,7 +41,7 @@ struct WarpBackward {
   void* grad_feature;       // [N or 1, C, H, W], or null where not wanted
   void* grad_flow;          // [N, 2, H, W], or null
   void* grad_scale;         // [N, C, H, W], or null
-  void* workspace;          // warp_backward_workspace(shape) bytes
+  void* workspace;          // as many bytes as the backend asks for
 };
 
 // CUDA (warp.cu). A launch returns null, or CUDA's words for what went wrong.
