@@ -3,12 +3,9 @@
 #pragma once
 
 #include "dtype.h"
-
-struct CUstream_st;
+#include "stream.h"
 
 namespace hpvod {
-
-using Stream = CUstream_st*;
 
 enum class Layout { kContiguous, kChannelsLast };
 
