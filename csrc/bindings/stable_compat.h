@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../kernels/dtype.h"
+#include "../kernels/stream.h"
 #include "../kernels/warp.h"
 
 namespace hpvod {
@@ -73,6 +74,21 @@ inline Tensor empty_bytes(const Tensor& like, int64_t bytes) {
 inline Tensor no_gradient(const Tensor& like) {
   const int64_t sizes[] = {0};
   return torch::stable::new_empty(like, {sizes, 1});
+}
+
+// Whether the map is dense in channels_last. A side of length 1 may have any stride.
+inline bool is_channels_last(const Tensor& map) {
+  int64_t dense_stride = 1;
+  for (const int64_t axis : {1, 3, 2, 0}) {
+    if (map.size(axis) != 1 && map.stride(axis) != dense_stride) return false;
+    dense_stride *= map.size(axis);
+  }
+  return true;
+}
+
+inline bool is_vector_of(const Tensor& tensor, ScalarType type, const Tensor& beside) {
+  return tensor.dim() == 1 && tensor.scalar_type() == type && tensor.is_contiguous() &&
+         tensor.device() == beside.device();
 }
 
 #ifdef USE_CUDA

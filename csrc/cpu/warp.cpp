@@ -4,17 +4,17 @@
 
 namespace hpvod {
 
-HPVOD_FOR_EACH_ISA(WarpRange warp_forward_range(const WarpShape&))
+HPVOD_FOR_EACH_ISA(Range warp_forward_range(const WarpShape&))
 HPVOD_FOR_EACH_ISA(void warp_forward(const WarpForward&, int64_t, int64_t))
 HPVOD_FOR_EACH_ISA(int64_t warp_backward_workspace(const WarpShape&))
 HPVOD_FOR_EACH_ISA(void warp_link(const WarpBackward&))
-HPVOD_FOR_EACH_ISA(WarpRange warp_grad_feature_range(const WarpShape&))
+HPVOD_FOR_EACH_ISA(Range warp_grad_feature_range(const WarpShape&))
 HPVOD_FOR_EACH_ISA(void warp_grad_feature(const WarpBackward&, int64_t, int64_t))
-HPVOD_FOR_EACH_ISA(WarpRange warp_grad_flow_range(const WarpShape&))
+HPVOD_FOR_EACH_ISA(Range warp_grad_flow_range(const WarpShape&))
 HPVOD_FOR_EACH_ISA(void warp_grad_flow(const WarpBackward&, int64_t, int64_t))
 HPVOD_FOR_EACH_ISA(void warp_grad_flow_sum(const WarpBackward&))
 
-WarpRange warp_forward_range(const WarpShape& shape) {
+Range warp_forward_range(const WarpShape& shape) {
   HPVOD_DISPATCH_ISA(warp_forward_range(shape));
 }
 
@@ -28,7 +28,7 @@ int64_t warp_backward_workspace_cpu(const WarpShape& shape) {
 
 void warp_link_cpu(const WarpBackward& params) { HPVOD_DISPATCH_ISA(warp_link(params)); }
 
-WarpRange warp_grad_feature_range(const WarpShape& shape) {
+Range warp_grad_feature_range(const WarpShape& shape) {
   HPVOD_DISPATCH_ISA(warp_grad_feature_range(shape));
 }
 
@@ -36,7 +36,7 @@ void warp_grad_feature_cpu(const WarpBackward& params, int64_t begin, int64_t en
   HPVOD_DISPATCH_ISA(warp_grad_feature(params, begin, end));
 }
 
-WarpRange warp_grad_flow_range(const WarpShape& shape) {
+Range warp_grad_flow_range(const WarpShape& shape) {
   HPVOD_DISPATCH_ISA(warp_grad_flow_range(shape));
 }
 

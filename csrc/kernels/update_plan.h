@@ -29,7 +29,7 @@ struct UpdatePlan {
   int64_t height;  // h, of Q
   int64_t width;   // w
   DType dtype;     // of Q
-  double tau;      // U is 1 where Q <= tau
+  double tau;      // U is 1 where Q <= tau, rounded to Q's dtype first, as torch compares
   double gamma;    // a frame is a key frame where more than this share of U is 1
   const void* q;   // [N, h, w], contiguous
   const bool* forced_key;  // [N], or null: decides in place of Eq. 9

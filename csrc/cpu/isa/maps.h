@@ -117,23 +117,30 @@ HPVOD_INLINE void for_each_square(const Size& size, Compute compute, Finish fini
   }
 }
 
-// Calls f(T{}, F{}) with the element types of the maps and of the flow.
+// Calls f(T{}) with the element type.
 template <typename Function>
-auto dispatch_types(const WarpShape& shape, Function f) {
-  const bool same = shape.flow_dtype == shape.dtype;
-  switch (shape.dtype) {
+auto dispatch_type(DType dtype, Function f) {
+  switch (dtype) {
     case DType::kFloat64:
-      return same ? f(double{}, double{}) : f(double{}, float{});
+      return f(double{});
     case DType::kFloat16:
-      return same ? f(Half{}, Half{}) : f(Half{}, float{});
+      return f(Half{});
     case DType::kBFloat16:
-      return same ? f(BFloat16{}, BFloat16{}) : f(BFloat16{}, float{});
+      return f(BFloat16{});
     default:
-      return f(float{}, float{});
+      return f(float{});
   }
 }
 
-inline WarpRange range_of(const WarpShape& shape, int64_t items_of_images,
+// Calls f(T{}, F{}) with the element types of the maps and of the flow.
+template <typename Function>
+auto dispatch_types(DType dtype, DType flow_dtype, Function f) {
+  return dispatch_type(dtype, [&](auto t) {
+    return flow_dtype == dtype ? f(t, t) : f(t, float{});
+  });
+}
+
+inline Range range_of(const WarpShape& shape, int64_t items_of_images,
                           int64_t images_in_a_block) {
   const int64_t area = shape.height * shape.width;
   if (shape.layout == Layout::kContiguous) {

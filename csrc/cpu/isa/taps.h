@@ -18,12 +18,14 @@ struct Taps {
 
   // flow is that of the pixel's image, [2, H, W].
   template <typename F>
-  HPVOD_INLINE Taps(const Size& size, const F* flow, int64_t y, int64_t x) {
-    const F* step = flow + y * size.width + x;
+  HPVOD_INLINE Taps(const Size& size, const F* flow, int64_t y, int64_t x)
+      : Taps(size, y, x, static_cast<A>(widen(flow[y * size.width + x])),
+             static_cast<A>(widen(flow[size.area() + y * size.width + x]))) {}
+
+  HPVOD_INLINE Taps(const Size& size, int64_t y, int64_t x, A flow_x, A flow_y) {
     const auto taps =
-        bilinear_taps<A>(static_cast<int>(x), static_cast<int>(y), static_cast<A>(widen(step[0])),
-                         static_cast<A>(widen(step[size.area()])), static_cast<int>(size.width),
-                         static_cast<int>(size.height));
+        bilinear_taps<A>(static_cast<int>(x), static_cast<int>(y), flow_x, flow_y,
+                         static_cast<int>(size.width), static_cast<int>(size.height));
     first_ = static_cast<int64_t>(taps.y) * size.width + taps.x;
     width_ = size.width;
     inside_ = taps.inside;
@@ -78,6 +80,22 @@ struct TapRows {
     for (int k = 0; k < 4; ++k) row[k] = taps.inside(k) ? map + taps.pixel(k) * channels : zeros;
   }
 };
+
+// One pixel's channels: output = scale * the weighted sum of the taps' rows.
+template <bool kScaled, typename T>
+HPVOD_INLINE void warp_row(const Taps<T>& taps, const TapRows<T>& tap, int64_t channels,
+                           const T* scale, T* output) {
+  const auto single = [&](int64_t c, int64_t count) {
+    Vector<T> value = taps.weight[0] * load(tap.row[0] + c, count);
+    for (int k = 1; k < 4; ++k) value += taps.weight[k] * load(tap.row[k] + c, count);
+    if (kScaled) value *= load(scale + c, count);
+    store(output + c, value, count);
+  };
+  const auto group = [&](int64_t c) {
+    for (int u = 0; u < kUnroll; ++u) single(c + u * kLanes<T>, kLanes<T>);
+  };
+  for_each_vector<T>(channels, group, single);
+}
 
 }  // namespace HPVOD_ISA
 }  // namespace hpvod

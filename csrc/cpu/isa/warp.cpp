@@ -20,16 +20,7 @@ void forward_image(const Size& size, const Taps<T>* found, const T* feature, con
     const Taps<T>& taps = found[pixel - begin];
     const TapRows<T> tap(taps, feature, size.channels, zeros.get());
     const int64_t row = pixel * size.channels;
-    const auto single = [&](int64_t c, int64_t count) {
-      Vector<T> value = taps.weight[0] * load(tap.row[0] + c, count);
-      for (int k = 1; k < 4; ++k) value += taps.weight[k] * load(tap.row[k] + c, count);
-      if (kScaled) value *= load(scale + row + c, count);
-      store(output + row + c, value, count);
-    };
-    const auto group = [&](int64_t c) {
-      for (int u = 0; u < kUnroll; ++u) single(c + u * kLanes<T>, kLanes<T>);
-    };
-    for_each_vector<T>(size.channels, group, single);
+    warp_row<kScaled>(taps, tap, size.channels, scale + (kScaled ? row : 0), output + row);
   }
 }
 
@@ -91,10 +82,10 @@ void forward(const WarpForward& params, int64_t begin, int64_t end) {
 
 }  // namespace
 
-WarpRange warp_forward_range(const WarpShape& shape) { return range_of(shape, shape.batch, 1); }
+Range warp_forward_range(const WarpShape& shape) { return range_of(shape, shape.batch, 1); }
 
 void warp_forward(const WarpForward& params, int64_t begin, int64_t end) {
-  dispatch_types(params.shape, [&](auto t, auto f) {
+  dispatch_types(params.shape.dtype, params.shape.flow_dtype, [&](auto t, auto f) {
     using T = decltype(t);
     using F = decltype(f);
     params.scale ? forward<true, T, F>(params, begin, end)

@@ -266,29 +266,29 @@ void grad_flow_sum(const WarpBackward& params) {
 
 int64_t warp_backward_workspace(const WarpShape& shape) {
   return dispatch_types(
-      shape, [&](auto t, auto) { return Workspace<accumulate_t<decltype(t)>>::bytes(shape); });
+      shape.dtype, shape.flow_dtype, [&](auto t, auto) { return Workspace<accumulate_t<decltype(t)>>::bytes(shape); });
 }
 
 void warp_link(const WarpBackward& params) {
-  dispatch_types(params.shape, [&](auto t, auto f) { link<decltype(t), decltype(f)>(params); });
+  dispatch_types(params.shape.dtype, params.shape.flow_dtype, [&](auto t, auto f) { link<decltype(t), decltype(f)>(params); });
 }
 
-WarpRange warp_grad_feature_range(const WarpShape& shape) {
+Range warp_grad_feature_range(const WarpShape& shape) {
   return range_of(shape, shape.feature_batch, shape.feature_batch == 1 ? shape.batch : 1);
 }
 
 void warp_grad_feature(const WarpBackward& params, int64_t begin, int64_t end) {
-  dispatch_types(params.shape, [&](auto t, auto) {
+  dispatch_types(params.shape.dtype, params.shape.flow_dtype, [&](auto t, auto) {
     using T = decltype(t);
     params.scale ? grad_feature<true, T>(params, begin, end)
                  : grad_feature<false, T>(params, begin, end);
   });
 }
 
-WarpRange warp_grad_flow_range(const WarpShape& shape) { return range_of(shape, shape.batch, 1); }
+Range warp_grad_flow_range(const WarpShape& shape) { return range_of(shape, shape.batch, 1); }
 
 void warp_grad_flow(const WarpBackward& params, int64_t begin, int64_t end) {
-  dispatch_types(params.shape, [&](auto t, auto f) {
+  dispatch_types(params.shape.dtype, params.shape.flow_dtype, [&](auto t, auto f) {
     using T = decltype(t);
     using F = decltype(f);
     params.scale ? grad_flow<true, T, F>(params, begin, end)
@@ -297,7 +297,7 @@ void warp_grad_flow(const WarpBackward& params, int64_t begin, int64_t end) {
 }
 
 void warp_grad_flow_sum(const WarpBackward& params) {
-  dispatch_types(params.shape,
+  dispatch_types(params.shape.dtype, params.shape.flow_dtype,
                  [&](auto t, auto f) { grad_flow_sum<decltype(t), decltype(f)>(params); });
 }
 

@@ -1,0 +1,363 @@
+// masked_conv2d: an indirect convolution. What a pixel reads is a row of channels for each tap of
+// the kernel, found through a table of pointers; so listed pixels lie side by side in the loops
+// however they lie in the map, and nothing is copied.
+//
+// The sums of kRows pixels and a panel of output channels stay in registers over a chunk of the
+// depth (taps x input channels). A chunk of a panel's weights stays in the first-level cache while
+// the tiles of a block of pixels pass over it, and the block's rows in the second-level cache while
+// the panels do. Between chunks, sums lie in the output itself, or where that is narrower than the
+// sums, in a buffer.
+#include "../masked_conv2d.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "maps.h"
+#include "vector.h"
+
+namespace hpvod {
+namespace HPVOD_ISA {
+namespace {
+
+// Registers: kRows * kVectors sums, kVectors of weights, and a value of the input that is broadcast
+// (with AVX-512, within the multiplication). More rows than six would need more pointers than
+// there are integer registers.
+constexpr int kRows = 6;
+constexpr int kVectors = kVectorBytes == 64 ? 4 : 2;
+template <typename T>
+constexpr int kPanel = kVectors * kLanes<T>;
+
+constexpr int64_t kMostTiles = 16;            // of a block
+constexpr int64_t kChunkBytes = 24 << 10;     // of a panel's weights
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The part of the depth that is summed in one go: `taps` whole taps, or a part of one.
+struct Chunk {
+  int64_t tap;
+  int64_t taps;
+  int64_t channel;  // of the input
+  int64_t depth;    // channels of each tap
+};
+
+template <typename T>
+std::vector<Chunk> chunks_of(int64_t taps, int64_t channels) {
+  const int64_t most = kChunkBytes / (kPanel<T> * static_cast<int64_t>(sizeof(accumulate_t<T>)));
+  std::vector<Chunk> chunks;
+  if (channels > most) {
+    const int64_t depth = ceil_divide(channels, ceil_divide(channels, most));
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      for (int64_t c = 0; c < channels; c += depth) {
+        chunks.push_back({tap, 1, c, std::min(depth, channels - c)});
+      }
+    }
+  } else {
+    const int64_t at_once = std::max<int64_t>(1, most / std::max<int64_t>(1, channels));
+    const int64_t group = ceil_divide(taps, ceil_divide(taps, at_once));
+    for (int64_t tap = 0; tap < taps; tap += group) {
+      chunks.push_back({tap, std::min(group, taps - tap), 0, channels});
+    }
+  }
+  return chunks;
+}
+
+// How the work is cut: into panels of output channels, and blocks of tiles of pixels. Items are
+// numbered panel by panel, so that a thread's share has few panels: each thread then reads its own
+// part of the weights, which for few pixels are most of what is read.
+struct Cut {
+  int64_t panels;
+  int64_t tiles;
+  int64_t tiles_of_block;
+  int64_t blocks;
+};
+
+template <typename T>
+Cut cut_of(const MaskedConv2d& params) {
+  const int64_t tiles = ceil_divide(*params.count, kRows);
+  const int64_t blocks = ceil_divide(tiles, kMostTiles);
+  return {ceil_divide(params.shape.out_channels, kPanel<T>), tiles,
+          blocks ? ceil_divide(tiles, blocks) : 0, blocks};
+}
+
+// What a pixel of a tile reads and where its sums go.
+template <typename T>
+struct Tile {
+  using A = accumulate_t<T>;
+
+  int64_t rows;          // pixels; those beyond repeat the last and are not stored
+  int64_t pixel[kRows];  // in the output
+  A* sums[kRows];        // [O]: between chunks
+};
+
+// The start and the end of the sums of one panel.
+template <typename T>
+struct Epilogue {
+  using A = accumulate_t<T>;
+
+  const A* bias;      // of the panel's first channel on, or null
+  const T* residual;  // [N, H', W', O] from the panel's first channel on, or null
+  T* output;          // likewise
+  int64_t channels;   // O, from one pixel to the next
+  int64_t count;      // channels of the panel
+  bool first;         // chunk
+  bool last;
+  bool relu;
+};
+
+// One chunk of one tile and panel. rows: for each tap its kRows rows, from the chunk's first channel
+// on; weights: [taps * depth, kPanel].
+template <bool kWhole, typename T>
+HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps, int64_t depth,
+                               const accumulate_t<T>* weights, const Tile<T>& tile,
+                               const Epilogue<T>& epilogue, int64_t channel) {
+  using A = accumulate_t<T>;
+  using V = Vector<T>;
+  constexpr int lanes = kLanes<T>;
+  const auto count_of = [&](int v) {
+    return kWhole ? lanes
+                  : std::min<int64_t>(lanes, std::max<int64_t>(0, epilogue.count - v * lanes));
+  };
+  V sums[kRows][kVectors];
+  if (epilogue.first) {
+    for (int v = 0; v < kVectors; ++v) {
+      const V bias = epilogue.bias ? load(epilogue.bias + v * lanes, count_of(v)) : V{};
+      for (int r = 0; r < kRows; ++r) sums[r][v] = bias;
+    }
+    if (epilogue.residual) {
+      for (int r = 0; r < kRows; ++r) {
+        const T* residual = epilogue.residual + tile.pixel[r] * epilogue.channels;
+        for (int v = 0; v < kVectors; ++v) sums[r][v] += load(residual + v * lanes, count_of(v));
+      }
+    }
+  } else {
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
+        sums[r][v] = load(tile.sums[r] + channel + v * lanes, count_of(v));
+      }
+    }
+  }
+
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const A* row[kRows];
+    for (int r = 0; r < kRows; ++r) row[r] = rows[tap * kRows + r];
+    for (int64_t c = 0; c < depth; ++c) {
+      V weight[kVectors];
+      for (int v = 0; v < kVectors; ++v) weight[v] = load(weights + v * lanes);
+      weights += kPanel<T>;
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const V value = row[r][c] - V{};
+        for (int v = 0; v < kVectors; ++v) {
+          sums[r][v] = multiply_add(value, weight[v], sums[r][v]);
+        }
+      }
+    }
+  }
+
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= tile.rows) break;
+    for (int v = 0; v < kVectors; ++v) {
+      if (!epilogue.last) {
+        store(tile.sums[r] + channel + v * lanes, sums[r][v], count_of(v));
+      } else {
+        // Not a maximum: it would make 0 of NaN.
+        const V value = epilogue.relu ? (sums[r][v] < V{} ? V{} : sums[r][v]) : sums[r][v];
+        store(epilogue.output + tile.pixel[r] * epilogue.channels + v * lanes, value, count_of(v));
+      }
+    }
+  }
+}
+
+template <typename T>
+class Block {
+ public:
+  using A = accumulate_t<T>;
+  static constexpr bool kSame = std::is_same_v<T, A>;
+
+  explicit Block(const MaskedConv2d& params)
+      : params_(params),
+        shape_(params.shape),
+        taps_(shape_.kernel_height * shape_.kernel_width),
+        chunks_(chunks_of<T>(taps_, shape_.in_channels)),
+        zeros_(new T[shape_.in_channels]()),
+        tiles_(new Tile<T>[kMostTiles]),
+        rows_(new const T*[kMostTiles * taps_ * kRows]) {
+    if (!kSame) {
+      int64_t deepest = 0;
+      for (const Chunk& chunk : chunks_) deepest = std::max(deepest, chunk.taps * chunk.depth);
+      widened_.reset(new A[kMostTiles * kRows * deepest]);
+      sums_.reset(new A[kMostTiles * kRows * shape_.out_channels]);
+    }
+    chunk_rows_.reset(new const A*[kMostTiles * taps_ * kRows]);
+  }
+
+  // The pixels [first, first + count) of the list and the panels [panel, panel_end).
+  void compute(int64_t first, int64_t count, int64_t panel, int64_t panel_end) {
+    find_rows(first, count);
+    const int64_t tiles = ceil_divide(count, kRows);
+    const int64_t depth = taps_ * shape_.in_channels;
+    const A* weight = static_cast<const A*>(params_.weight);
+    for (const Chunk& chunk : chunks_) {
+      place_rows(chunk, tiles);
+      for (int64_t p = panel; p < panel_end; ++p) {
+        const int64_t channel = p * kPanel<T>;
+        const A* weights =
+            weight + (p * depth + chunk.tap * shape_.in_channels + chunk.channel) * kPanel<T>;
+        const Epilogue<T> epilogue = epilogue_of(channel, chunk);
+        for (int64_t t = 0; t < tiles; ++t) {
+          const A* const* rows = chunk_rows_.get() + t * chunk.taps * kRows;
+          epilogue.count == kPanel<T>
+              ? add_products<true, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
+                                      channel)
+              : add_products<false, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
+                                       channel);
+        }
+      }
+    }
+  }
+
+ private:
+  // The row that every pixel of the block reads for every tap.
+  void find_rows(int64_t first, int64_t count) {
+    const T* input = static_cast<const T*>(params_.input);
+    for (int64_t t = 0; t * kRows < count; ++t) {
+      Tile<T>& tile = tiles_[t];
+      tile.rows = std::min<int64_t>(kRows, count - t * kRows);
+      for (int64_t r = 0; r < kRows; ++r) {
+        const int64_t index = t * kRows + std::min(r, tile.rows - 1);
+        const int64_t pixel = params_.pixels[first + index];
+        const int64_t line = pixel / shape_.out_width;
+        const int64_t n = line / shape_.out_height;
+        const int64_t top = line % shape_.out_height * shape_.stride - shape_.padding;
+        const int64_t left = pixel % shape_.out_width * shape_.stride - shape_.padding;
+        tile.pixel[r] = pixel;
+        tile.sums[r] = kSame ? reinterpret_cast<A*>(static_cast<T*>(params_.output) +
+                                                    pixel * shape_.out_channels)
+                             : sums_.get() + index * shape_.out_channels;
+        const T** rows = rows_.get() + t * taps_ * kRows + r;
+        for (int64_t ky = 0; ky < shape_.kernel_height; ++ky) {
+          const int64_t y = top + ky * shape_.dilation;
+          const bool inside = y >= 0 && y < shape_.in_height;
+          for (int64_t kx = 0; kx < shape_.kernel_width; ++kx, rows += kRows) {
+            const int64_t x = left + kx * shape_.dilation;
+            *rows = inside && x >= 0 && x < shape_.in_width
+                        ? input + ((n * shape_.in_height + y) * shape_.in_width + x) *
+                                      shape_.in_channels
+                        : zeros_.get();
+          }
+        }
+      }
+    }
+  }
+
+  // The same, from the chunk's first channel on, and in the type of the sums.
+  void place_rows(const Chunk& chunk, int64_t tiles) {
+    for (int64_t t = 0; t < tiles; ++t) {
+      const T* const* rows = rows_.get() + (t * taps_ + chunk.tap) * kRows;
+      const A** placed = chunk_rows_.get() + t * chunk.taps * kRows;
+      for (int64_t i = 0; i < chunk.taps * kRows; ++i) {
+        if constexpr (kSame) {
+          placed[i] = rows[i] + chunk.channel;
+        } else {
+          A* wide = widened_.get() + (t * chunk.taps * kRows + i) * chunk.depth;
+          for (int64_t c = 0; c < chunk.depth; c += kLanes<T>) {
+            const int64_t count = std::min<int64_t>(kLanes<T>, chunk.depth - c);
+            store(wide + c, load(rows[i] + chunk.channel + c, count), count);
+          }
+          placed[i] = wide;
+        }
+      }
+    }
+  }
+
+  Epilogue<T> epilogue_of(int64_t channel, const Chunk& chunk) const {
+    const A* bias = static_cast<const A*>(params_.bias);
+    const T* residual = static_cast<const T*>(params_.residual);
+    const Chunk& last = chunks_.back();
+    return {bias ? bias + channel : nullptr,
+            residual ? residual + channel : nullptr,
+            static_cast<T*>(params_.output) + channel,
+            shape_.out_channels,
+            std::min<int64_t>(kPanel<T>, shape_.out_channels - channel),
+            chunk.tap == 0 && chunk.channel == 0,
+            chunk.tap == last.tap && chunk.channel == last.channel,
+            params_.relu};
+  }
+
+  const MaskedConv2d& params_;
+  const MaskedConv2dShape& shape_;
+  const int64_t taps_;
+  const std::vector<Chunk> chunks_;
+  const std::unique_ptr<T[]> zeros_;               // what a tap outside the map reads
+  const std::unique_ptr<Tile<T>[]> tiles_;
+  const std::unique_ptr<const T*[]> rows_;         // [tiles, taps, kRows]
+  std::unique_ptr<const A*[]> chunk_rows_;         // [tiles, taps of the chunk, kRows]
+  std::unique_ptr<A[]> widened_;
+  std::unique_ptr<A[]> sums_;                      // [tiles * kRows, O]
+};
+
+template <typename T>
+void convolve(const MaskedConv2d& params, int64_t begin, int64_t end) {
+  const Cut cut = cut_of<T>(params);
+  const int64_t count = *params.count;
+  Block<T> block(params);
+  for (int64_t b = 0; b < cut.blocks; ++b) {
+    const int64_t panel = ceil_divide(std::max<int64_t>(0, begin - b), cut.blocks);
+    const int64_t panel_end = ceil_divide(std::max<int64_t>(0, end - b), cut.blocks);
+    if (panel == panel_end) continue;
+    const int64_t first = b * cut.tiles_of_block * kRows;
+    block.compute(first, std::min(cut.tiles_of_block * kRows, count - first), panel, panel_end);
+  }
+}
+
+template <typename T>
+void pack(const PackConv2dWeight& params) {
+  using A = accumulate_t<T>;
+  const T* weight = static_cast<const T*>(params.weight);
+  A* packed = static_cast<A*>(params.packed);
+  for (int64_t panel = 0; panel < params.out_channels; panel += kPanel<T>) {
+    for (int64_t tap = 0; tap < params.taps; ++tap) {
+      for (int64_t c = 0; c < params.in_channels; ++c) {
+        for (int64_t o = panel; o < panel + kPanel<T>; ++o) {
+          *packed++ = o < params.out_channels
+                          ? widen(weight[(o * params.in_channels + c) * params.taps + tap])
+                          : A{0};
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int64_t packed_conv2d_weight_size(DType dtype, int64_t out_channels, int64_t depth) {
+  return dispatch_type(dtype, [&](auto t) {
+    constexpr int64_t panel = kPanel<decltype(t)>;
+    return ceil_divide(out_channels, panel) * panel * depth;
+  });
+}
+
+void pack_conv2d_weight(const PackConv2dWeight& params) {
+  dispatch_type(params.dtype, [&](auto t) { pack<decltype(t)>(params); });
+}
+
+Range masked_conv2d_range(const MaskedConv2d& params) {
+  return dispatch_type(params.shape.dtype, [&](auto t) {
+    using T = decltype(t);
+    const Cut cut = cut_of<T>(params);
+    const int64_t work = cut.tiles_of_block * kRows * kPanel<T> * params.shape.kernel_height *
+                         params.shape.kernel_width * params.shape.in_channels;
+    // Half a million multiplications take longer than waking a thread.
+    return Range{cut.panels * cut.blocks,
+                 std::max<int64_t>(1, (1 << 19) / std::max<int64_t>(1, work))};
+  });
+}
+
+void masked_conv2d(const MaskedConv2d& params, int64_t begin, int64_t end) {
+  dispatch_type(params.shape.dtype,
+                [&](auto t) { convolve<decltype(t)>(params, begin, end); });
+}
+
+}  // namespace HPVOD_ISA
+}  // namespace hpvod
