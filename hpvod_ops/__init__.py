@@ -6,6 +6,27 @@
 """
 
 from hpvod_ops.backends import explain, use_backend
+from hpvod_ops.ops.masked_conv2d import PackedConv2d, masked_conv2d, masked_conv2d_, pack_conv2d
+from hpvod_ops.ops.masked_max_pool2d import masked_max_pool2d_
+from hpvod_ops.ops.update_mask import update_mask
+from hpvod_ops.ops.update_plan import update_plan
 from hpvod_ops.ops.warp import warp
+from hpvod_ops.ops.warp_pixels import warp_pixels_
+from hpvod_ops.pixels import PixelList, PixelSet, UpdatePlan
 
-__all__ = ["explain", "use_backend", "warp"]
+__all__ = [
+    "PackedConv2d",
+    "PixelList",
+    "PixelSet",
+    "UpdatePlan",
+    "explain",
+    "masked_conv2d",
+    "masked_conv2d_",
+    "masked_max_pool2d_",
+    "pack_conv2d",
+    "update_mask",
+    "update_plan",
+    "use_backend",
+    "warp",
+    "warp_pixels_",
+]

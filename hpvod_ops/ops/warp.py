@@ -10,6 +10,7 @@ from torch import Tensor
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
 from hpvod_ops.ops.layout import memory_format_of
+from hpvod_ops.ops.overloads import define_triton, register_fake
 
 
 def warp(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -74,34 +75,23 @@ def _check(feature: Tensor, flow: Tensor, scale: Tensor | None) -> None:
         raise ValueError(f"scale is on {scale.device}, but feature is on {feature.device}")
 
 
-_library = torch.library.Library("hpvod", "FRAGMENT")
+def _triton_forward(feature: Tensor, flow: Tensor, scale: Tensor | None) -> Tensor:
+    from hpvod_ops.triton.warp import warp_forward
+
+    return warp_forward(feature, flow, scale)
 
 
-def _define_triton() -> None:
-    def forward(feature: Tensor, flow: Tensor, scale: Tensor | None) -> Tensor:
-        from hpvod_ops.triton.warp import warp_forward
+def _triton_backward(
+    grad_output: Tensor,
+    feature: Tensor,
+    flow: Tensor,
+    scale: Tensor | None,
+    *needed: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from hpvod_ops.triton.warp import warp_backward
 
-        return warp_forward(feature, flow, scale)
-
-    def backward(
-        grad_output: Tensor,
-        feature: Tensor,
-        flow: Tensor,
-        scale: Tensor | None,
-        *needed: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        from hpvod_ops.triton.warp import warp_backward
-
-        need_feature, need_flow, need_scale = needed
-        return warp_backward(
-            grad_output, feature, flow, scale, (need_feature, need_flow, need_scale)
-        )
-
-    for name, function in (("warp", forward), ("warp_backward", backward)):
-        schema = str(getattr(torch.ops.hpvod, name).default._schema)
-        _library.define(schema.removeprefix("hpvod::").replace(name, f"{name}.triton", 1))
-        for key in ("CPU", "CUDA"):  # on the CPU in Triton's interpreter
-            _library.impl(f"{name}.triton", function, key)
+    need_feature, need_flow, need_scale = needed
+    return warp_backward(grad_output, feature, flow, scale, (need_feature, need_flow, need_scale))
 
 
 def _fake_warp(feature: Tensor, flow: Tensor, scale: Tensor | None) -> Tensor:
@@ -157,10 +147,9 @@ def _register_autograd(overload: str) -> None:
     )
 
 
-_define_triton()
+define_triton("warp", _triton_forward)
+define_triton("warp_backward", _triton_backward)
+register_fake("warp", _fake_warp)
+register_fake("warp_backward", _fake_warp_backward)
 for _overload in ("default", "triton"):
-    torch.library.register_fake(getattr(torch.ops.hpvod.warp, _overload), _fake_warp)
-    torch.library.register_fake(
-        getattr(torch.ops.hpvod.warp_backward, _overload), _fake_warp_backward
-    )
     _register_autograd(_overload)

@@ -1,0 +1,83 @@
+"""masked_max_pool2d: max pooling at listed pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hpvod_ops import reference
+from hpvod_ops.backends import choose_backend
+from hpvod_ops.ops.checks import (
+    check_at_least,
+    check_map,
+    check_pixels,
+    check_shape,
+    refuse_gradients,
+)
+from hpvod_ops.ops.overloads import define_triton, register_fake
+from hpvod_ops.pixels import PixelList
+
+
+def masked_max_pool2d_(
+    out: Tensor, x: Tensor, pixels: PixelList, *, kernel: int, stride: int, padding: int
+) -> Tensor:
+    """Max pooling at listed pixels, in place; the other pixels of `out` stay as they are.
+
+    ``out[n, c, y, x] = max over i, j < kernel of x[n, c, stride * y - padding + i, ... + j]``,
+    as torch.nn.functional.max_pool2d: pixels outside the map are not read, NaN is the largest
+    number. Inference only.
+
+    Args:
+        out: [N, C, H', W'], H' = (H + 2 * padding - kernel) // stride + 1; x's dtype; dense in
+            channels_last.
+        x: [N, C, H, W]; float32, float16, bfloat16 or float64; dense in channels_last.
+        pixels: of `out`, all different.
+        kernel: side of the window; this and the next two are the same in both directions.
+        stride: pixels of x a pixel of out.
+        padding: pixels around x, less than `kernel`.
+
+    Returns:
+        `out`.
+
+    Raises:
+        TypeError: an argument has another dtype.
+        ValueError: an argument has another shape, layout, device or range.
+        RuntimeError: a map requires grad, or no backend can run here, or the one asked for cannot.
+    """
+    refuse_gradients("masked_max_pool2d_", out=out, x=x)
+    backend = choose_backend(x.device, x.dtype)
+    check_map("x", x, x, "x")
+    check_map("out", out, x, "x")
+    check_at_least(1, kernel=kernel, stride=stride)
+    check_at_least(0, padding=padding)
+    if padding >= kernel:
+        raise ValueError(f"padding must be less than kernel, {kernel}, not {padding}")
+    batch, channels, height, width = x.shape
+    size = [max((side + 2 * padding - kernel) // stride + 1, 0) for side in (height, width)]
+    check_shape("out", out, (batch, channels, *size), f"for an x of {list(x.shape)}")
+    if out.numel() > 0 and x.numel() == 0:
+        raise ValueError(f"x has no pixels: it is {list(x.shape)}")
+    check_pixels(pixels, x, "x")
+    if backend == "reference":
+        reference.masked_max_pool2d_(out, x, pixels, kernel=kernel, stride=stride, padding=padding)
+        return out
+    op = torch.ops.hpvod.masked_max_pool2d_
+    (op.triton if backend == "triton" else op.default)(
+        out, x, pixels.indices, pixels.count, kernel, stride, padding
+    )
+    return out
+
+
+def _triton(*arguments: object) -> None:
+    from hpvod_ops.triton.masked_max_pool2d import masked_max_pool2d_ as kernels
+
+    kernels(*arguments)
+
+
+def _fake(*arguments: object) -> None:
+    pass
+
+
+if hasattr(torch.ops.hpvod, "masked_max_pool2d_"):  # until the compiled op lands
+    define_triton("masked_max_pool2d_", _triton)
+    register_fake("masked_max_pool2d_", _fake)
