@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -279,13 +280,13 @@ def _check_weight(weight: Tensor, bias: Tensor | None) -> None:
         raise ValueError(f"bias is on {bias.device}, but weight is on {weight.device}")
 
 
-def _triton(*arguments: object) -> None:
-    from hpvod_ops.triton.masked_conv2d import masked_conv2d_ as kernels
+def _triton(*arguments: Any) -> None:
+    from hpvod_ops.triton.masked_conv2d import masked_conv2d as kernels
 
     kernels(*arguments)
 
 
-def _fake(*arguments: object) -> None:
+def _fake(*arguments: Any) -> None:
     pass
 
 
@@ -296,7 +297,6 @@ def _fake_pack(weight: Tensor) -> Tensor:
     return weight.new_empty(size, dtype=wide)
 
 
-if hasattr(torch.ops.hpvod, "masked_conv2d_"):  # until the compiled op lands
-    define_triton("masked_conv2d_", _triton)
-    register_fake("masked_conv2d_", _fake)
-    torch.library.register_fake(torch.ops.hpvod.pack_conv2d_weight.default, _fake_pack)
+define_triton("masked_conv2d_", _triton)
+register_fake("masked_conv2d_", _fake)
+torch.library.register_fake(torch.ops.hpvod.pack_conv2d_weight.default, _fake_pack)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -34,7 +36,7 @@ def masked_max_pool2d_(
         pixels: of `out`, all different.
         kernel: side of the window; this and the next two are the same in both directions.
         stride: pixels of x a pixel of out.
-        padding: pixels around x, less than `kernel`.
+        padding: pixels around x, at most half the kernel.
 
     Returns:
         `out`.
@@ -50,8 +52,8 @@ def masked_max_pool2d_(
     check_map("out", out, x, "x")
     check_at_least(1, kernel=kernel, stride=stride)
     check_at_least(0, padding=padding)
-    if padding >= kernel:
-        raise ValueError(f"padding must be less than kernel, {kernel}, not {padding}")
+    if 2 * padding > kernel:
+        raise ValueError(f"padding must be at most half the kernel, {kernel}, not {padding}")
     batch, channels, height, width = x.shape
     size = [max((side + 2 * padding - kernel) // stride + 1, 0) for side in (height, width)]
     check_shape("out", out, (batch, channels, *size), f"for an x of {list(x.shape)}")
@@ -68,16 +70,15 @@ def masked_max_pool2d_(
     return out
 
 
-def _triton(*arguments: object) -> None:
-    from hpvod_ops.triton.masked_max_pool2d import masked_max_pool2d_ as kernels
+def _triton(*arguments: Any) -> None:
+    from hpvod_ops.triton.masked_max_pool2d import masked_max_pool2d as kernels
 
     kernels(*arguments)
 
 
-def _fake(*arguments: object) -> None:
+def _fake(*arguments: Any) -> None:
     pass
 
 
-if hasattr(torch.ops.hpvod, "masked_max_pool2d_"):  # until the compiled op lands
-    define_triton("masked_max_pool2d_", _triton)
-    register_fake("masked_max_pool2d_", _fake)
+define_triton("masked_max_pool2d_", _triton)
+register_fake("masked_max_pool2d_", _fake)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ def update_plan(
     order. All of it stays on the device: nothing waits for it. Inference only.
 
     Args:
-        q: Q, [N, 1, h, w]; float32, float16, bfloat16 or float64.
+        q: Q, [N, 1, h, w]; float32, float16, bfloat16 or float64; contiguous (other strides cost a
+            copy).
         tau: Eq. 6's threshold; compared in q's dtype.
         gamma: Eq. 9's share, from 0 to 1.
         sets: what to list; allocates a plan.
@@ -64,7 +66,16 @@ def update_plan(
         return out
     op = torch.ops.hpvod.update_plan
     (op.triton if backend == "triton" else op.default)(
-        q, tau, gamma, key, out.layout, out.mask, out.is_key, out.changed, out.pixels, out.counts
+        q.contiguous(),
+        tau,
+        gamma,
+        None if key is None else key.contiguous(),
+        out.layout,
+        out.mask,
+        out.is_key,
+        out.changed,
+        out.pixels,
+        out.counts,
     )
     return out
 
@@ -93,16 +104,15 @@ def _in_dtype(tau: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(tau, dtype=dtype))
 
 
-def _triton(*arguments: object) -> None:
+def _triton(*arguments: Any) -> None:
     from hpvod_ops.triton.update_plan import update_plan as kernels
 
     kernels(*arguments)
 
 
-def _fake(*arguments: object) -> None:
+def _fake(*arguments: Any) -> None:
     pass
 
 
-if hasattr(torch.ops.hpvod, "update_plan"):  # until the compiled op lands
-    define_triton("update_plan", _triton)
-    register_fake("update_plan", _fake)
+define_triton("update_plan", _triton)
+register_fake("update_plan", _fake)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,8 +33,9 @@ def warp_pixels_(
 
     At pixel (y, x) of the layer the flow is ``ratio * flow[n, :, y / ratio, x / ratio]``, bilinear
     between the flow's pixels and clamped at its border, in pixels of the layer; along it
-    `hpvod_ops.warp` reads. The other pixels of `out` stay as they are. The flow is interpolated
-    and the result accumulated in float32 (float64 for float64 features). Inference only.
+    `hpvod_ops.warp` reads, and a flow beside one that is not finite reads nothing. The other pixels
+    of `out` stay as they are. The flow is interpolated and the result accumulated in float32
+    (float64 for float64 features). Inference only.
 
     Args:
         out: [N, C, H, W], feature's dtype; dense in channels_last; not `feature`.
@@ -67,7 +70,7 @@ def warp_pixels_(
         return out
     op = torch.ops.hpvod.warp_pixels_
     (op.triton if backend == "triton" else op.default)(
-        out, feature, flow, scale, pixels.indices, pixels.count, ratio
+        out, feature, flow.contiguous(), scale, pixels.indices, pixels.count, ratio
     )
     return out
 
@@ -88,16 +91,15 @@ def _check_flow(flow: Tensor, feature: Tensor) -> None:
         raise ValueError(f"flow is on {flow.device}, but feature is on {feature.device}")
 
 
-def _triton(*arguments: object) -> None:
-    from hpvod_ops.triton.warp_pixels import warp_pixels_ as kernels
+def _triton(*arguments: Any) -> None:
+    from hpvod_ops.triton.warp_pixels import warp_pixels as kernels
 
     kernels(*arguments)
 
 
-def _fake(*arguments: object) -> None:
+def _fake(*arguments: Any) -> None:
     pass
 
 
-if hasattr(torch.ops.hpvod, "warp_pixels_"):  # until the compiled op lands
-    define_triton("warp_pixels_", _triton)
-    register_fake("warp_pixels_", _fake)
+define_triton("warp_pixels_", _triton)
+register_fake("warp_pixels_", _fake)

@@ -36,6 +36,4 @@ def _interpolated(flow: Tensor, dim: int, ratio: int, size: int) -> Tensor:
     shape = [1] * flow.ndim
     shape[dim] = size
     fraction = ((position % ratio).to(flow.dtype) / ratio).view(shape)
-    begin, end = flow.index_select(dim, low), flow.index_select(dim, high)
-    # A neighbour of weight zero is not read, even if it is not finite.
-    return torch.where(fraction == 0, begin, torch.lerp(begin, end, fraction))
+    return torch.lerp(flow.index_select(dim, low), flow.index_select(dim, high), fraction)
