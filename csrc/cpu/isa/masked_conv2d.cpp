@@ -118,20 +118,27 @@ HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps,
     return kWhole ? lanes
                   : std::min<int64_t>(lanes, std::max<int64_t>(0, epilogue.count - v * lanes));
   };
+  // Every loop over sums is unrolled, or they would not stay in registers.
   V sums[kRows][kVectors];
   if (epilogue.first) {
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const V bias = epilogue.bias ? load(epilogue.bias + v * lanes, count_of(v)) : V{};
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) sums[r][v] = bias;
     }
     if (epilogue.residual) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const T* residual = epilogue.residual + tile.pixel[r] * epilogue.channels;
+#pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) sums[r][v] += load(residual + v * lanes, count_of(v));
       }
     }
   } else {
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
         sums[r][v] = load(tile.sums[r] + channel + v * lanes, count_of(v));
       }
@@ -140,14 +147,17 @@ HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps,
 
   for (int64_t tap = 0; tap < taps; ++tap) {
     const A* row[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) row[r] = rows[tap * kRows + r];
     for (int64_t c = 0; c < depth; ++c) {
       V weight[kVectors];
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) weight[v] = load(weights + v * lanes);
       weights += kPanel<T>;
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const V value = row[r][c] - V{};
+#pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
           sums[r][v] = multiply_add(value, weight[v], sums[r][v]);
         }
@@ -155,8 +165,10 @@ HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps,
     }
   }
 
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    if (r >= tile.rows) break;
+    if (r >= tile.rows) continue;
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       if (!epilogue.last) {
         store(tile.sums[r] + channel + v * lanes, sums[r][v], count_of(v));
