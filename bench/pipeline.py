@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from bench.contest import WrongResultError
+from bench.contest import NETWORK_TOLERANCE, WrongResultError
 from bench.machine import describe, matrix_rate
 from bench.most_changed import MostChanged
+from bench.operations import operation_counter
 from bench.rows import Row, dtype_name
 from bench.stages import StageClock
 from hpvod.config import ModelConfig
@@ -33,13 +33,7 @@ BASELINE = "per_frame"
 STAGES = ("preprocess", "flow", "features", "embedding", "aggregation", "detection", "other")
 FEWEST_FRAMES = 20  # FGFA's window is full from the 19th on
 
-DENSE_NOTE = (
-    "partial updating is the dense reference so far: c2 and c3 compute every layer everywhere and "
-    "blend, so their non-key frames cost more than the per-frame baseline's"
-)
-
 _BENCHMARK = "benchmark"  # what finding the changed positions takes; no user pays it
-_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 Frames = Sequence[NDArray[np.uint8]]
 
@@ -115,7 +109,7 @@ class Runner:
     def count_operations(self, frame: NDArray[np.uint8]) -> None:
         """Goes on until the operations of each kind of frame that was timed are counted."""
         while any(times and kind not in self.operations for kind, times in self.times.items()):
-            with FlopCounterMode(display=False) as counter, self.clock.frame():
+            with operation_counter() as counter, self.clock.frame():
                 result = self.detector.step(frame)
             assert result is not None
             self.operations[result.is_key] = counter.get_total_flops()
@@ -203,7 +197,7 @@ def _row(
             "updated": statistics.mean(runner.updated) if runner.updated else None,
             "gflop": operations / 1e9,
             "frames": sum(map(len, runner.times.values())),
-            "notes": [_note(setup), DENSE_NOTE] if method.do_spatial else [],
+            "notes": [_note(setup)] if method.do_spatial else [],
             **describe(setup.device),
         },
     )
@@ -218,18 +212,25 @@ def _note(setup: Setup) -> str:
 
 def _check(method: Method, model: HPVODModel, setup: Setup, frames: Frames) -> None:
     """Compares what reaches the detection network with what the reference backend gives it."""
-    seen: list[Tensor] = []
-    hook = model.detection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    detector = VideoDetector(model, method, consistency=MostChanged(setup.density))
-    list(detector.run(frames))
-    with use_backend("reference"):
+
+    def features() -> list[Tensor]:
+        seen: list[Tensor] = []
+        hook = model.detection.register_forward_pre_hook(
+            # A copy: the next frame may be written over it.
+            lambda _, inputs: seen.append(inputs[0].clone())
+        )
+        detector = VideoDetector(model, method, consistency=MostChanged(setup.density))
         list(detector.run(frames))
-    hook.remove()
-    half = len(seen) // 2
-    for index, (feature, expected) in enumerate(zip(seen[:half], seen[half:], strict=True)):
+        hook.remove()
+        return seen
+
+    found = features()
+    with use_backend("reference"):
+        truth = features()
+    for index, (feature, expected) in enumerate(zip(found, truth, strict=True)):
         error = float((feature - expected).double().norm() / expected.double().norm())
-        if not error <= _TOLERANCE[setup.dtype]:  # NaN too
+        if not error <= NETWORK_TOLERANCE[setup.dtype]:  # NaN too
             raise WrongResultError(
                 f"{method.name}: the features of frame {index} are off by {error:.3g} (relative), "
-                f"allowed {_TOLERANCE[setup.dtype]:g}; not timed"
+                f"allowed {NETWORK_TOLERANCE[setup.dtype]:g}; not timed"
             )

@@ -14,9 +14,11 @@ from hpvod.aggregation import aggregate
 from hpvod.method import Method
 from hpvod.model import HPVODModel
 from hpvod.motion import Consistency, Motion, Stages
-from hpvod.partial_update import FullUpdate, KeyLayers, PartialUpdate, Propagation, Update
+from hpvod.packed_network import PackedNetwork
+from hpvod.partial_update import FullUpdate, PartialUpdate, Propagation, Update
 from hpvod.preprocess import Frame, Preprocess
-from hpvod_ops import warp
+from hpvod.sparse_network import SparseNetwork
+from hpvod_ops import UpdatePlan, warp
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class VideoDetector:
 
     It runs on the device and in the dtype of the model's parameters, under inference mode.
 
+    Methods that update in part pack the weights of the feature and embedding network at the first
+    frame, as a copy: a model that is changed or moved after that needs a new detector.
+
     Args:
         model: the networks, in evaluation mode.
         method: the row of Table 1 to follow.
@@ -70,6 +75,8 @@ class VideoDetector:
         self._consistency = consistency
         self._stages: Stages = stages or (lambda name: nullcontext())
         self._preprocess = Preprocess(model.config)
+        self._packed: PackedNetwork | None = None
+        self._network: SparseNetwork | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -153,9 +160,10 @@ class VideoDetector:
 
     def _first(self, i: _Current) -> _Maps:
         """Lines 2 to 7: frame 0, a key frame with no other before it."""
-        update = FullUpdate(self.model, keep_layers=self.method.do_spatial)
-        maps = self._update(update, i.image)  # line 3
-        self._key = _Key(i.image, update.layers, maps)  # lines 2, 6
+        if self.method.do_spatial:
+            self._network = self._network_for(i.image)
+        maps = self._update(self._full_update(), i.image)  # line 3
+        self._key = _Key(i.image, maps, maps)  # lines 2, 6
         return maps
 
     def _next(self, i: _Current, k: _Key) -> _Maps:
@@ -164,20 +172,34 @@ class VideoDetector:
         i.is_key = self._is_key(i.index, motion)  # line 10
         update: Update
         if i.is_key:  # line 11
-            update = FullUpdate(self.model, keep_layers=self.method.do_spatial)  # line 12
-        elif self.method.do_spatial:  # line 13
-            i.updated, i.mask = motion.updated, motion.mask
-            update = PartialUpdate(self.model, k.layers, motion.flow, motion.mask)  # line 14
+            update = self._full_update()  # line 12
+        elif self._network is not None:  # line 13
+            i.plan = motion.plan
+            update = PartialUpdate(self._network, motion.plan, motion.flow)  # line 14
         else:
-            i.updated = 0.0
-            update = Propagation(k.layers, motion.flow)  # line 16
+            update = Propagation(k.own.feature, k.own.embedding, motion.flow)  # line 16
 
-        maps = self._update(update, i.image)  # line 18
+        own = maps = self._update(update, i.image)  # line 18
         if self.method.do_aggr and not self.method.window:  # line 19
-            maps = self._aggregate(k.aggregated, maps, motion.flow.flow, i.is_key)  # line 20
+            maps = self._aggregate(k.aggregated, own, motion.flow.flow, i.is_key)  # line 20
         if i.is_key:  # line 25
-            self._key = _Key(i.image, update.layers, maps)  # line 26
+            self._key = _Key(i.image, own, maps)  # line 26
         return maps
+
+    def _network_for(self, image: Tensor) -> SparseNetwork:
+        """The network for images of this size; the weights are packed once."""
+        if self._packed is None:
+            self._packed = PackedNetwork.of(self.model, embed=self.method.do_aggr)
+        if self._network is not None and self._network.image_shape == image.shape:
+            return self._network
+        self._network = None  # its memory is free before the new one's is taken
+        return SparseNetwork(self._packed, image.shape[0], image.shape[2], image.shape[3])
+
+    def _full_update(self) -> Update:
+        """U = 1 everywhere."""
+        if self._network is None:
+            return FullUpdate(self.model)
+        return PartialUpdate(self._network, self._network.key_plan, flow=None)
 
     def _motion(self, k: Tensor, i: Tensor) -> Motion:
         return Motion(
@@ -185,6 +207,8 @@ class VideoDetector:
             k,
             i,
             tau=self.method.tau,
+            gamma=self.method.gamma if self.method.key == "adaptive" else 1.0,
+            out=None if self._network is None else self._network.plan,
             consistency=self._consistency,
             stages=self._stages,
         )
@@ -193,7 +217,7 @@ class VideoDetector:
         """Eq. 8: every so many frames, or by Eq. 9."""
         if self.method.key == "every":
             return index % self.method.interval == 0
-        return motion.updated > self.method.gamma
+        return bool(motion.plan.is_key)
 
     def _update(self, update: Update, image: Tensor) -> _Maps:
         """Eq. 10, and the embedding of its result for methods that aggregate."""
@@ -244,11 +268,12 @@ class VideoDetector:
                 index=i.index,
                 time=i.time,
                 is_key=i.is_key,
-                updated=i.updated,
+                updated=float(i.is_key) if i.plan is None else _updated(i.plan),
                 boxes=detections.boxes.cpu() * torch.tensor((x, y, x, y)),
                 labels=detections.labels.cpu(),
                 scores=detections.scores.cpu(),
-                mask=None if i.mask is None else i.mask[0, 0].cpu(),
+                # The plan is refilled for the next frame.
+                mask=None if i.plan is None else i.plan.mask[0, 0].to("cpu", copy=True),
             )
 
 
@@ -261,8 +286,7 @@ class _Current:
     frame_size: tuple[int, int]
     image: Tensor
     is_key: bool = True
-    updated: float = 1.0
-    mask: Tensor | None = None
+    plan: UpdatePlan | None = None  # where only a part is updated
 
 
 @dataclass(frozen=True)
@@ -283,13 +307,17 @@ class _Key:
     """The key frame k of Algorithm 1."""
 
     image: Tensor
-    layers: KeyLayers
-    aggregated: _Maps
+    own: _Maps  # F_k
+    aggregated: _Maps  # F̄_k
 
 
 def _aggregated(maps: list[_Maps]) -> Tensor:
     embeddings = [m.embedding for m in maps if m.embedding is not None]
     return aggregate([m.feature for m in maps], embeddings)
+
+
+def _updated(plan: UpdatePlan) -> float:
+    return int(plan.changed) / plan.mask.numel()
 
 
 def _by(size: tuple[int, int]) -> str:

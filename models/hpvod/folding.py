@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpvod.model import HPVODModel
 from hpvod.networks.feature import ConvBN
@@ -26,9 +26,23 @@ def fold_batch_norm(model: HPVODModel) -> HPVODModel:
 
 
 @torch.no_grad()
+def folded_parameters(layer: ConvBN) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that computes what `layer` does.
+
+    Returns:
+        [O, I, kh, kw] and [O], float32 (float64 for float64 parameters): folding does not round
+        them to the layer's own dtype.
+    """
+    bn = layer.bn
+    dtype = torch.promote_types(layer.conv.weight.dtype, torch.float32)
+    scale = bn.weight.to(dtype) * (bn.running_var.to(dtype) + bn.eps).rsqrt()
+    weight = layer.conv.weight.to(dtype) * scale[:, None, None, None]
+    return weight, bn.bias.to(dtype) - bn.running_mean.to(dtype) * scale
+
+
 def _fold(layer: ConvBN) -> nn.Conv2d:
-    convolution, bn = layer.conv, layer.bn
-    scale = bn.weight * (bn.running_var + bn.eps).rsqrt()
-    convolution.weight = nn.Parameter(convolution.weight * scale[:, None, None, None])
-    convolution.bias = nn.Parameter(bn.bias - bn.running_mean * scale)
+    weight, bias = folded_parameters(layer)
+    convolution, dtype = layer.conv, layer.conv.weight.dtype
+    convolution.weight = nn.Parameter(weight.to(dtype))
+    convolution.bias = nn.Parameter(bias.to(dtype))
     return convolution

@@ -9,6 +9,7 @@ from functools import cached_property
 from torch import Tensor
 
 from hpvod.networks.flow import FlowNetwork, FlowOutput
+from hpvod_ops import UpdatePlan, update_plan
 
 Stages = Callable[[str], AbstractContextManager[object]]
 """A context around each stage of a frame: "preprocess", "flow", "features", "embedding",
@@ -19,7 +20,7 @@ Consistency = Callable[[Tensor, Tensor, FlowOutput], Tensor]
 
 
 class Motion:
-    """M_i->k and Q_k->i, each evaluated when first read.
+    """M_i->k and what Q_k->i decides, each evaluated when first read.
 
     Some frames read neither: a key frame of a fixed schedule that is not aggregated with another.
     Only adaptive schedules and partial updates read Q.
@@ -29,6 +30,8 @@ class Motion:
         k: the key frame I_k, [1, 3, H, W].
         i: the current frame I_i, likewise.
         tau: of Eq. 6.
+        gamma: of Eq. 9; 1 for a schedule that does not ask Q.
+        out: the plan to refill, where pixels are updated by it.
         consistency: computes Q in place of the network's Q head.
         stages: entered around both evaluations, as "flow".
     """
@@ -40,6 +43,8 @@ class Motion:
         i: Tensor,
         *,
         tau: float,
+        gamma: float,
+        out: UpdatePlan | None,
         consistency: Consistency | None,
         stages: Stages,
     ) -> None:
@@ -47,6 +52,8 @@ class Motion:
         self._k = k
         self._i = i
         self._tau = tau
+        self._gamma = gamma
+        self._out = out
         self._consistency = consistency
         self._stages = stages
 
@@ -58,8 +65,8 @@ class Motion:
         return output
 
     @cached_property
-    def mask(self) -> Tensor:
-        """U_k->i of Eq. 6, bool [1, 1, h, w].
+    def plan(self) -> UpdatePlan:
+        """U_k->i of Eq. 6, and whether it makes the frame a key frame by Eq. 9.
 
         Raises:
             ValueError: `consistency` gave a Q of another shape.
@@ -73,10 +80,6 @@ class Motion:
                 raise ValueError(
                     f"consistency: expected Q of shape {list(wanted)}, got {list(quality.shape)}"
                 )
-        return quality <= self._tau
-
-    @cached_property
-    def updated(self) -> float:
-        """The share of positions where U is 1: what Eq. 9 compares with gamma."""
-        # Counted, since a float32 mean can exceed a gamma that the true share only equals.
-        return int(self.mask.sum()) / self.mask.numel()
+        if self._out is None:
+            return update_plan(quality, self._tau, self._gamma, sets=())
+        return update_plan(quality, self._tau, self._gamma, out=self._out)

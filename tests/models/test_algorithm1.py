@@ -50,7 +50,9 @@ def check_against_transcription(
     model, method, frames, consistency, *, feature_error, compare_boxes=True
 ):
     read = []
-    hook = model.detection.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    hook = model.detection.register_forward_pre_hook(
+        lambda module, inputs: read.append(inputs[0].clone())
+    )
     results = list(VideoDetector(model, method, consistency=consistency).run(frames))
     hook.remove()
     expected = transcribed(model, method, frames, consistency)

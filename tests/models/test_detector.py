@@ -13,6 +13,7 @@ from hpvod.folding import fold_batch_norm
 from hpvod.method import PRESETS, Method
 from hpvod.model import build_model
 from hpvod.preprocess import Preprocess
+from hpvod.sparse_network import SparseNetwork
 
 from .moving import CONFIG, SIZES, moving_frames, unchanged
 
@@ -46,10 +47,39 @@ def assert_same_detections(a, b):
         assert torch.equal(getattr(a, name), getattr(b, name))
 
 
+def assert_close(results, others):
+    """Up to sums in another order, for a model in float64: no rounding can swap detections."""
+    assert len(results) == len(others)
+    for a, b in zip(results, others, strict=True):
+        assert (a.index, a.time, a.is_key, a.updated) == (b.index, b.time, b.is_key, b.updated)
+        assert_close_detections(a, b)
+
+
+def assert_close_detections(a, b):
+    assert len(a.boxes) == len(b.boxes) > 10
+    # Two units in the last place of a float32: of a score, of a coordinate near 128.
+    torch.testing.assert_close(a.scores, b.scores, rtol=2.4e-7, atol=0)
+    torch.testing.assert_close(a.boxes, b.boxes, rtol=0, atol=3.1e-5)
+    assert torch.equal(a.labels, b.labels)
+
+
 @contextmanager
-def calls(model):
-    """Counts images, by network, that go through a model."""
+def calls(model, monkeypatch):
+    """Counts images, by network, that go through a model, densely or not."""
     counts = Counter()
+
+    def counted(name, method):
+        def call(network, maps, *rest):
+            counts.update({name: len(maps)})
+            return method(network, maps, *rest)
+
+        return call
+
+    for name, method in (
+        ("features", SparseNetwork.feature),
+        ("embedding", SparseNetwork.embedding),
+    ):
+        monkeypatch.setattr(SparseNetwork, method.__name__, counted(name, method))
     hooks = [
         network.register_forward_hook(
             lambda module, inputs, output, name=name: counts.update({name: len(inputs[0])})
@@ -86,29 +116,31 @@ def test_the_baseline_is_propagation_with_interval_1(model):
 
 def test_partial_update_limits_without_aggregation(model):
     """Eq. 10: U = 0 is sparse feature propagation, U = 1 the per-frame baseline."""
+    model = model.double()
     frames = moving_frames(6, *SIZE)
     method = Method("mine", "every", do_aggr=False, do_spatial=True, interval=4)
     dff = dataclasses.replace(PRESETS["dff"], interval=4)
-    assert_same(
+    assert_close(
         detect(model, method, frames, constant_quality(float("inf"))), detect(model, dff, frames)
     )
     recomputed = detect(model, method, frames, constant_quality(-float("inf")))
     for a, b in zip(recomputed, detect(model, PRESETS["per_frame"], frames), strict=True):
         assert a.updated == 1
-        assert_same_detections(a, b)
+        assert_close_detections(a, b)
 
 
 def test_partial_update_limits_of_c2(model):
     """Eq. 10: U = 0 is c1; U = 1 on one non-key frame is a key frame there."""
+    model = model.double()
     frames = moving_frames(6, *SIZE)
     c1, c2 = (dataclasses.replace(PRESETS[name], interval=4) for name in ("c1", "c2"))
-    assert_same(
+    assert_close(
         detect(model, c2, frames, constant_quality(float("inf"))), detect(model, c1, frames)
     )
     every_frame = dataclasses.replace(PRESETS["c1"], interval=1)
     recomputed = detect(model, c2, frames[:2], constant_quality(-float("inf")))
     assert not recomputed[1].is_key
-    assert_same_detections(recomputed[1], detect(model, every_frame, frames[:2])[1])
+    assert_close_detections(recomputed[1], detect(model, every_frame, frames[:2])[1])
 
 
 def test_q_equal_to_tau_is_updated_and_a_share_equal_to_gamma_is_no_key_frame(model):
@@ -138,11 +170,11 @@ def test_q_equal_to_tau_is_updated_and_a_share_equal_to_gamma_is_no_key_frame(mo
         ("c2", 12, 13, 11),
     ],
 )
-def test_networks_run_only_where_they_are_read(model, name, features, embedding, flow):
+def test_networks_run_only_where_they_are_read(model, monkeypatch, name, features, embedding, flow):
     method = PRESETS[name]
     if method.window:
         method = dataclasses.replace(method, window=1)
-    with calls(model) as counts:
+    with calls(model, monkeypatch) as counts:
         detect(model, method, moving_frames(12, *SIZE))
     assert counts["features"] == features
     assert counts["embedding"] == embedding
@@ -233,7 +265,7 @@ def test_no_layers_are_kept_where_none_is_updated(model, name):
     detector = VideoDetector(model, dataclasses.replace(PRESETS[name], interval=1))
     for frame in moving_frames(2, *SIZE):
         detector.step(frame)
-        assert set(detector._key.layers) <= {"feat_conv", "embed"}
+        assert detector._network is None
 
 
 def test_consistency_of_the_wrong_shape(model):

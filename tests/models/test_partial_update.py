@@ -1,148 +1,86 @@
+"""Line 18 of Algorithm 1 in its three cases."""
+
 from __future__ import annotations
 
-import pytest
 import torch
-import torch.nn.functional as F
 
-from hpvod.model import build_model
-from hpvod.networks.flow import FlowOutput
-from hpvod.partial_update import (
-    EMBEDDING,
-    FEATURE,
-    FullUpdate,
-    PartialUpdate,
-    Propagation,
-    flow_at_stride,
-    mask_at_stride,
+from hpvod.partial_update import FullUpdate, Propagation
+
+from .sparse_setup import (
+    HEIGHT,
+    WIDTH,
+    H,
+    W,
+    drawn_images,
+    key_frame,
+    other_frame,
+    results,
+    some_model,
+    some_motion,
+    sparse_network,
 )
-from hpvod_ops.reference.warp import warp
-
-from .moving import CONFIG
-
-HEIGHT, WIDTH = 75, 109  # 5 x 7 features
 
 
-@pytest.fixture(scope="module")
-def model():
-    return build_model(CONFIG, seed=3).double()
+def assert_close(found, expected):
+    # float64: sums in another order.
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def image(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return 60 * torch.randn(1, 3, HEIGHT, WIDTH, dtype=torch.float64, generator=generator)
+@torch.no_grad()
+def test_a_full_update_is_the_network():
+    model = some_model(dtype=torch.float64)
+    (image,) = drawn_images(1, torch.float64)
+    feature, embedding = results(FullUpdate(model), image)
+    assert torch.equal(feature, model.features(image))
+    assert torch.equal(embedding, model.embedding(feature))
 
 
-def flow(scale=None):
-    return FlowOutput(torch.randn(1, 2, 5, 7, dtype=torch.float64), torch.zeros(1, 1, 5, 7), scale)
-
-
-def key_layers(model):
-    update = FullUpdate(model, keep_layers=True)
+def test_a_partial_update_of_a_key_frame_is_a_full_update():
+    model = some_model(dtype=torch.float64)
+    (image,) = drawn_images(1, torch.float64)
+    found = key_frame(sparse_network(model), image)
     with torch.no_grad():
-        update.embedding(update.feature(image(0)))
-    return update.layers
+        assert_close(found, results(FullUpdate(model), image))
 
 
-def outcome(update, frame):
-    with torch.no_grad():
-        feature = update.feature(frame)
-        return feature, update.embedding(feature)
+def test_a_partial_update_where_u_is_0_is_propagation():
+    model = some_model(dtype=torch.float64)
+    network = sparse_network(model)
+    key_image, image = drawn_images(2, torch.float64)
+    feature, embedding = key_frame(network, key_image)
+    motion = some_motion(model.config.feature_channels, torch.float64)
+    nowhere = torch.zeros(1, 1, H, W, dtype=torch.bool)
+    found = other_frame(network, image, motion, nowhere)
+    # The scale map belongs to the features alone.
+    assert_close(found, results(Propagation(feature, embedding, motion), image))
 
 
-@pytest.mark.parametrize("stride", [4, 8, 16])
-def test_mask_repeats_pixels(stride):
-    mask = torch.rand(1, 1, 5, 7) < 0.5
-    ratio = 16 // stride
-    expected = mask.repeat_interleave(ratio, dim=2).repeat_interleave(ratio, dim=3)
-    height, width = -(-HEIGHT // stride), -(-WIDTH // stride)
-    result = mask_at_stride(mask, stride, height, width)
-    assert result.dtype == torch.bool
-    assert torch.equal(result, expected[..., :height, :width])
-
-
-def test_masks_nest_under_strided_convolutions():
-    mask = torch.rand(1, 1, 5, 7) < 0.5
-    fine = mask_at_stride(mask, 4, 19, 28)
-    for stride in (8, 16):
-        step = stride // 4
-        layer = mask_at_stride(mask, stride, -(-HEIGHT // stride), -(-WIDTH // stride))
-        assert torch.equal(fine[..., ::step, ::step], layer)
-
-
-@pytest.mark.parametrize("stride", [4, 8, 16])
-def test_flow_of_a_ramp(stride):
-    # What is linear, bilinear interpolation reproduces; beyond the last pixel it stays constant.
-    y, x = torch.meshgrid(torch.arange(5.0), torch.arange(7.0), indexing="ij")
-    coarse = torch.stack((x + 2 * y, 3 - y))[None].double()
-    ratio = 16 // stride
-    height, width = 5 * ratio, 7 * ratio
-    fine_y = (torch.arange(height, dtype=torch.float64) / ratio).clamp(max=4)[:, None]
-    fine_x = (torch.arange(width, dtype=torch.float64) / ratio).clamp(max=6)
-    expected = ratio * torch.stack((fine_x + 2 * fine_y, (3 - fine_y).expand(-1, width)))[None]
-    result = flow_at_stride(coarse, stride, height, width)
-    torch.testing.assert_close(result, expected, rtol=1e-15, atol=1e-14)
-    assert torch.equal(result[..., ::ratio, ::ratio], ratio * coarse)
-
-
-def test_flow_of_low_precision_is_interpolated_in_float32():
-    coarse = torch.randn(1, 2, 5, 7).bfloat16()
-    result = flow_at_stride(coarse, 4, 20, 28)
-    assert result.dtype == torch.float32
-    assert torch.equal(result, flow_at_stride(coarse.float(), 4, 20, 28))
-
-
-def test_a_full_update_is_the_network(model):
-    feature, embedding = outcome(FullUpdate(model, keep_layers=False), image(1))
-    with torch.no_grad():
-        assert torch.equal(feature, model.features(image(1)))
-        assert torch.equal(embedding, model.embedding(feature))
-
-
-def test_layers_are_kept_only_for_partial_updates(model):
-    few, all_layers = FullUpdate(model, keep_layers=False), FullUpdate(model, keep_layers=True)
-    outcome(few, image(1))
-    outcome(all_layers, image(1))
-    assert set(few.layers) == {FEATURE, EMBEDDING}
-    assert {"res2.0.conv1", "res5", FEATURE, EMBEDDING} < set(all_layers.layers)
-
-
-def test_where_u_is_1_everything_is_recomputed(model):
-    layers = key_layers(model)
-    mask = torch.ones(1, 1, 5, 7, dtype=torch.bool)
-    full = outcome(FullUpdate(model, keep_layers=False), image(1))
-    partial = outcome(PartialUpdate(model, layers, flow(), mask), image(1))
-    assert all(map(torch.equal, full, partial))
-
-
-def test_where_u_is_0_everything_is_propagated(model):
-    layers = key_layers(model)
-    scale = torch.rand(1, CONFIG.feature_channels, 5, 7, dtype=torch.float64)
-    motion = flow(scale)
-    mask = torch.zeros(1, 1, 5, 7, dtype=torch.bool)
-    partial = outcome(PartialUpdate(model, layers, motion, mask), image(1))
-    propagated = outcome(Propagation(layers, motion), image(1))
-    assert all(map(torch.equal, partial, propagated))
-    # The scale map belongs to the features alone. 1e-13: sums in another order.
-    expected = scale * warp(layers[FEATURE], motion.flow), warp(layers[EMBEDDING], motion.flow)
-    torch.testing.assert_close(propagated, expected, rtol=1e-13, atol=1e-13)
-
-
-def test_every_layer_is_the_blend_of_the_one_before(model):
-    layers, motion = key_layers(model), flow()
-    mask = torch.rand(1, 1, 5, 7) < 0.5
-    update = PartialUpdate(model, layers, motion, mask)
-    seen = {}
-    with torch.no_grad():
-        hook = model.features.feat_conv.register_forward_hook(
-            lambda module, inputs, output: seen.update(before=inputs[0], after=output)
-        )
-        feature = update.feature(image(1))
-        hook.remove()
-    # res5, the input of the last convolution, is blended, and so is that convolution's result.
-    propagated = warp(layers["res5"], motion.flow)
-    inactive = ~mask.expand_as(seen["before"])
-    torch.testing.assert_close(
-        seen["before"][inactive], propagated[inactive], rtol=1e-13, atol=1e-13
+def test_a_flow_network_may_run_in_any_layout():
+    model = some_model()
+    network = sparse_network(model)
+    key_image, image = drawn_images(2)
+    motion = some_motion(model.config.feature_channels)
+    channels_last = motion._replace(
+        flow=motion.flow.to(memory_format=torch.channels_last),
+        scale=motion.scale.to(memory_format=torch.channels_last),
     )
-    expected = torch.where(mask, F.relu(seen["after"]), warp(layers[FEATURE], motion.flow))
-    torch.testing.assert_close(feature, expected, rtol=1e-13, atol=1e-13)
+    assert not channels_last.flow.is_contiguous()
+    mask = torch.rand(1, 1, H, W) < 0.5
+    key_frame(network, key_image)
+    expected = [map_.clone() for map_ in other_frame(network, image, motion, mask)]
+    found = other_frame(network, image, channels_last, mask)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_an_image_may_be_in_any_layout():
+    network = sparse_network(some_model())
+    (image,) = drawn_images(1)
+    assert image.shape == (1, 3, HEIGHT, WIDTH) and not image.is_contiguous()
+    expected = [map_.clone() for map_ in key_frame(network, image)]
+    assert all(map(torch.equal, key_frame(network, image.contiguous()), expected))
+
+
+def test_results_are_channels_last():
+    network = sparse_network(some_model())
+    for map_ in key_frame(network, *drawn_images(1)):
+        assert map_.is_contiguous(memory_format=torch.channels_last)

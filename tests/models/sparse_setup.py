@@ -1,0 +1,129 @@
+"""What the tests of the sparse network share: models, drawn images, motions, masks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from hpvod.config import ModelConfig
+from hpvod.folding import fold_batch_norm
+from hpvod.model import build_model
+from hpvod.networks.flow import FlowOutput
+from hpvod.packed_network import PackedNetwork
+from hpvod.partial_update import PartialUpdate
+from hpvod.preprocess import Preprocess
+from hpvod.sparse_network import SparseNetwork
+from hpvod_ops import update_plan
+
+from .moving import moving_frames
+from .random_data import randomise_batch_norm
+
+HEIGHT, WIDTH = 75, 109
+H, W = 5, 7  # of the features
+
+TINY = dataclasses.replace(
+    ModelConfig.preset("tiny"), short_side=HEIGHT, long_side=WIDTH, flow_scale_head=True
+)
+CONFIGS = {
+    "tiny": TINY,
+    "3x3": dataclasses.replace(TINY, stride_in="3x3"),
+    "deeper": dataclasses.replace(
+        TINY, depths=(3, 4, 5, 3), width=8, feature_channels=24, embedding_channels=(12, 20)
+    ),
+    "deeper 3x3": dataclasses.replace(TINY, depths=(2, 3, 2, 2), width=4, stride_in="3x3"),
+}
+
+
+def some_model(name="tiny", dtype=torch.float32, *, folded=False):
+    model = build_model(CONFIGS[name], seed=3)
+    randomise_batch_norm(model.features)
+    return (fold_batch_norm(model) if folded else model).to(dtype)
+
+
+def sparse_network(model, *, batch=1, height=HEIGHT, width=WIDTH, embed=True):
+    return SparseNetwork(PackedNetwork.of(model, embed=embed), batch, height, width)
+
+
+def drawn_images(count, dtype=torch.float32, seed=0):
+    preprocess = Preprocess(TINY)
+    return [
+        preprocess(frame, torch.device("cpu"), dtype)
+        for frame in moving_frames(count, HEIGHT, WIDTH, seed=seed)
+    ]
+
+
+def some_motion(channels=None, dtype=torch.float32, seed=0, batch=1):
+    """Flow that at places leads out of the map, and with `channels` a scale map."""
+    generator = torch.Generator().manual_seed(seed)
+    flow = 1.5 * torch.randn(batch, 2, H, W, generator=generator, dtype=dtype)
+    scale = None
+    if channels is not None:
+        scale = 0.5 + torch.rand(batch, channels, H, W, generator=generator, dtype=dtype)
+    return FlowOutput(flow, torch.empty(0), scale)
+
+
+def masks():
+    """30 different U, bool [1, 1, H, W]."""
+    y, x = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+    shapes = [
+        y < 0,  # nowhere
+        y >= 0,  # everywhere
+        (y + x) % 2 == 0,
+        (y + x) % 2 == 1,
+        y % 2 == 0,
+        x % 2 == 1,
+        x % 3 == 0,
+        (y == 0) | (x == 0) | (y == H - 1) | (x == W - 1),
+        (y > 0) & (x > 0) & (y < H - 1) & (x < W - 1),
+        y == H - 1,
+        x == W - 1,
+        x >= y,
+        *((y == b) & (x == a) for b in (0, 2, H - 1) for a in (0, 3, W - 1)),  # single pixels
+    ]
+    generator = torch.Generator().manual_seed(1)
+    shapes += [
+        torch.rand(H, W, generator=generator) < density
+        for density in (0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9)
+    ]
+    assert len({tuple(shape.flatten().tolist()) for shape in shapes}) == len(shapes) == 30
+    return [shape[None, None] for shape in shapes]
+
+
+@torch.no_grad()
+def key_frame(network, image):
+    update = PartialUpdate(network, network.key_plan, flow=None)
+    return results(update, image)
+
+
+@torch.no_grad()
+def other_frame(network, image, motion, mask):
+    """A frame that is none for any share of U."""
+    plan = update_plan(0.5 - mask.float(), 0.0, 1.0, out=network.plan)
+    return results(PartialUpdate(network, plan, motion), image)
+
+
+def results(update, image):
+    feature = update.feature(image)
+    return feature, update.embedding(feature)
+
+
+def layers(network):
+    yield from (network._stem, network._pooled, *network._embedding)
+    for stage in network._stages:
+        yield stage.out
+        for block in stage.blocks:
+            yield from (block.inner, block.middle)
+
+
+def kept_maps(network):
+    """What is kept of the last key frame, at any time after it."""
+    of_key = 1 - network._current if not network._follows_key else network._current
+    kept = [layer.of_key for layer in layers(network) if layer.halo is not None]
+    return [*kept, *network._results[of_key]]
+
+
+def scratch_maps(network):
+    """What any frame but a key frame may write."""
+    of_key = 1 - network._current if not network._follows_key else network._current
+    return [*network._scratch.values(), *network._results[1 - of_key]]
