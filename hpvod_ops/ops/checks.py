@@ -44,16 +44,6 @@ def check_map(name: str, tensor: Tensor, like: Tensor, like_name: str) -> None:
         )
 
 
-def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], why: str) -> None:
-    """The very shape.
-
-    Raises:
-        ValueError: another one.
-    """
-    if tensor.shape != expected:
-        raise ValueError(f"{name} must be {list(expected)} {why}, not {list(tensor.shape)}")
-
-
 def check_pixels(pixels: PixelList, like: Tensor, like_name: str) -> None:
     """A list as `update_plan` makes them. What it holds is on the device and not looked at.
 
@@ -76,14 +66,3 @@ def check_pixels(pixels: PixelList, like: Tensor, like_name: str) -> None:
             "pixels must be indices [capacity], contiguous, and a count [1], not "
             f"{list(indices.shape)} and {list(count.shape)}"
         )
-
-
-def check_at_least(least: int, **numbers: int) -> None:
-    """Numbers that are not too small.
-
-    Raises:
-        ValueError: one is.
-    """
-    for name, number in numbers.items():
-        if number < least:
-            raise ValueError(f"{name} must be at least {least}, not {number}")

@@ -11,10 +11,8 @@ from torch import Tensor
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
 from hpvod_ops.ops.checks import (
-    check_at_least,
     check_map,
     check_pixels,
-    check_shape,
     refuse_gradients,
 )
 from hpvod_ops.ops.layout import memory_format_of
@@ -138,11 +136,14 @@ def masked_conv2d_(
         raise ValueError(
             f"x must have the weight's {weight.in_channels} channels, not {list(x.shape)}"
         )
+    check_map("out", out, x, "x")
     expected = _output_shape(x, weight.out_channels, weight.kernel, stride, padding, dilation)
-    for name, tensor in (("out", out), ("residual", residual)):
-        if tensor is not None:
-            check_map(name, tensor, x, "x")
-            check_shape(name, tensor, expected, f"for an x of {list(x.shape)}")
+    if out.shape != expected:
+        raise ValueError(_wrong_shape("out", out, expected, x))
+    if residual is not None and residual is not out:
+        check_map("residual", residual, x, "x")
+        if residual.shape != expected:
+            raise ValueError(_wrong_shape("residual", residual, expected, x))
     check_pixels(pixels, x, "x")
     if backend == "reference":
         reference.masked_conv2d_(
@@ -158,8 +159,7 @@ def masked_conv2d_(
             relu=relu,
         )
         return out
-    op = torch.ops.hpvod.masked_conv2d_
-    (op.triton if backend == "triton" else op.default)(
+    (_triton_op if backend == "triton" else _op)(
         out,
         x,
         weight.weight,
@@ -227,8 +227,11 @@ def masked_conv2d(
     if mask.device != x.device:
         raise ValueError(f"mask is on {mask.device}, but x is on {x.device}")
     expected = _output_shape(x, packed.out_channels, packed.kernel, stride, padding, dilation)
-    check_shape("mask", mask, (expected[0], 1, *expected[2:]), f"for an x of {list(x.shape)}")
-    check_shape("base", base, expected, f"for an x of {list(x.shape)}")
+    expected_mask = (expected[0], 1, *expected[2:])
+    if mask.shape != expected_mask:
+        raise ValueError(_wrong_shape("mask", mask, expected_mask, x))
+    if base.shape != expected:
+        raise ValueError(_wrong_shape("base", base, expected, x))
     out = base.clone(memory_format=torch.channels_last)
     listed = torch.nonzero_static(mask.flatten(), size=mask.numel(), fill_value=0)
     masked_conv2d_(
@@ -252,14 +255,19 @@ def _channels_last(tensor: Tensor) -> Tensor:
 def _output_shape(
     x: Tensor, out_channels: int, kernel: tuple[int, int], stride: int, padding: int, dilation: int
 ) -> tuple[int, int, int, int]:
-    check_at_least(1, stride=stride, dilation=dilation)
-    check_at_least(0, padding=padding)
+    if stride < 1 or dilation < 1 or padding < 0:
+        raise ValueError(
+            "stride and dilation must be at least 1 and padding at least 0, not "
+            f"{stride}, {dilation} and {padding}"
+        )
     batch, _, height, width = x.shape
-    height, width = (
-        max((side + 2 * padding - dilation * (taps - 1) - 1) // stride + 1, 0)
-        for side, taps in zip((height, width), kernel, strict=True)
-    )
-    return batch, out_channels, height, width
+    down = (height + 2 * padding - dilation * (kernel[0] - 1) - 1) // stride + 1
+    across = (width + 2 * padding - dilation * (kernel[1] - 1) - 1) // stride + 1
+    return batch, out_channels, max(down, 0), max(across, 0)
+
+
+def _wrong_shape(name: str, tensor: Tensor, expected: tuple[int, ...], x: Tensor) -> str:
+    return f"{name} must be {list(expected)} for an x of {list(x.shape)}, not {list(tensor.shape)}"
 
 
 def _check_weight(weight: Tensor, bias: Tensor | None) -> None:
@@ -299,4 +307,5 @@ def _fake_pack(weight: Tensor) -> Tensor:
 
 define_triton("masked_conv2d_", _triton)
 register_fake("masked_conv2d_", _fake)
+_op, _triton_op = torch.ops.hpvod.masked_conv2d_.default, torch.ops.hpvod.masked_conv2d_.triton
 torch.library.register_fake(torch.ops.hpvod.pack_conv2d_weight.default, _fake_pack)

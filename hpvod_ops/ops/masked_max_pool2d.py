@@ -10,10 +10,8 @@ from torch import Tensor
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
 from hpvod_ops.ops.checks import (
-    check_at_least,
     check_map,
     check_pixels,
-    check_shape,
     refuse_gradients,
 )
 from hpvod_ops.ops.overloads import define_triton, register_fake
@@ -50,21 +48,29 @@ def masked_max_pool2d_(
     backend = choose_backend(x.device, x.dtype)
     check_map("x", x, x, "x")
     check_map("out", out, x, "x")
-    check_at_least(1, kernel=kernel, stride=stride)
-    check_at_least(0, padding=padding)
-    if 2 * padding > kernel:
-        raise ValueError(f"padding must be at most half the kernel, {kernel}, not {padding}")
+    if kernel < 1 or stride < 1:
+        raise ValueError(f"kernel and stride must be at least 1, not {kernel} and {stride}")
+    if not 0 <= 2 * padding <= kernel:
+        raise ValueError(
+            f"padding must be at least 0 and at most half the kernel, {kernel}, not {padding}"
+        )
     batch, channels, height, width = x.shape
-    size = [max((side + 2 * padding - kernel) // stride + 1, 0) for side in (height, width)]
-    check_shape("out", out, (batch, channels, *size), f"for an x of {list(x.shape)}")
+    down, across = (
+        (height + 2 * padding - kernel) // stride,
+        (width + 2 * padding - kernel) // stride,
+    )
+    expected = (batch, channels, max(down + 1, 0), max(across + 1, 0))
+    if out.shape != expected:
+        raise ValueError(
+            f"out must be {list(expected)} for an x of {list(x.shape)}, not {list(out.shape)}"
+        )
     if out.numel() > 0 and x.numel() == 0:
         raise ValueError(f"x has no pixels: it is {list(x.shape)}")
     check_pixels(pixels, x, "x")
     if backend == "reference":
         reference.masked_max_pool2d_(out, x, pixels, kernel=kernel, stride=stride, padding=padding)
         return out
-    op = torch.ops.hpvod.masked_max_pool2d_
-    (op.triton if backend == "triton" else op.default)(
+    (_triton_op if backend == "triton" else _op)(
         out, x, pixels.indices, pixels.count, kernel, stride, padding
     )
     return out
@@ -82,3 +88,5 @@ def _fake(*arguments: Any) -> None:
 
 define_triton("masked_max_pool2d_", _triton)
 register_fake("masked_max_pool2d_", _fake)
+_op = torch.ops.hpvod.masked_max_pool2d_.default
+_triton_op = torch.ops.hpvod.masked_max_pool2d_.triton

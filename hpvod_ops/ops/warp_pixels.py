@@ -10,10 +10,8 @@ from torch import Tensor
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
 from hpvod_ops.ops.checks import (
-    check_at_least,
     check_map,
     check_pixels,
-    check_shape,
     refuse_gradients,
 )
 from hpvod_ops.ops.overloads import define_triton, register_fake
@@ -58,18 +56,23 @@ def warp_pixels_(
     refuse_gradients("warp_pixels_", out=out, feature=feature, flow=flow, scale=scale)
     backend = choose_backend(feature.device, feature.dtype)
     check_map("feature", feature, feature, "feature")
-    for name, tensor in (("out", out), ("scale", scale)):
-        if tensor is not None:
-            check_map(name, tensor, feature, "feature")
-            check_shape(name, tensor, feature.shape, "as feature is")
+    check_map("out", out, feature, "feature")
+    if out.shape != feature.shape:
+        raise ValueError(f"out must be {list(feature.shape)}, as feature is, not {list(out.shape)}")
+    if scale is not None:
+        check_map("scale", scale, feature, "feature")
+        if scale.shape != feature.shape:
+            raise ValueError(
+                f"scale must be {list(feature.shape)}, as feature is, not {list(scale.shape)}"
+            )
     _check_flow(flow, feature)
-    check_at_least(1, ratio=ratio)
+    if ratio < 1:
+        raise ValueError(f"ratio must be at least 1, not {ratio}")
     check_pixels(pixels, feature, "feature")
     if backend == "reference":
         reference.warp_pixels_(out, feature, flow, pixels, ratio=ratio, scale=scale)
         return out
-    op = torch.ops.hpvod.warp_pixels_
-    (op.triton if backend == "triton" else op.default)(
+    (_triton_op if backend == "triton" else _op)(
         out, feature, flow.contiguous(), scale, pixels.indices, pixels.count, ratio
     )
     return out
@@ -103,3 +106,4 @@ def _fake(*arguments: Any) -> None:
 
 define_triton("warp_pixels_", _triton)
 register_fake("warp_pixels_", _fake)
+_op, _triton_op = torch.ops.hpvod.warp_pixels_.default, torch.ops.hpvod.warp_pixels_.triton

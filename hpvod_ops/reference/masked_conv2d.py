@@ -27,13 +27,9 @@ def masked_conv2d_(
     if out.numel() == 0:
         return
     accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
-    result = F.conv2d(
-        F.pad(x.to(accumulate), (padding,) * 4),
-        weight.to(accumulate),
-        bias,
-        stride=stride,
-        dilation=dilation,
-    )
+    padded = F.pad(x.to(accumulate), (padding,) * 4)
+    with torch.backends.cudnn.flags(enabled=False):  # it may round float32 to TF32
+        result = F.conv2d(padded, weight.to(accumulate), bias, stride, dilation=dilation)
     if residual is not None:
         result = result + residual.to(accumulate)
     if relu:
