@@ -10,6 +10,22 @@ namespace {
 // on the largest GPUs; longer lists have larger tiles.
 constexpr int64_t kMaxTiles = 1024;
 
+static_assert(kMaxPlanLists == kMaxPixelSets, "the kernels take as many lists as a plan has");
+
+PlanMembers members_of(PixelSetKind kind) {
+  switch (kind) {
+    case PixelSetKind::kActive:
+      return {true, false, false};
+    case PixelSetKind::kHalo:
+      return {false, true, false};
+    case PixelSetKind::kReached:
+      return {true, true, false};
+    case PixelSetKind::kInactive:
+      return {false, true, true};
+  }
+  return {};
+}
+
 int64_t layer_pixels(const UpdatePlan& params, int l) {
   return params.batch * params.sets[l].height * params.sets[l].width;
 }
@@ -37,7 +53,6 @@ const char* check(const UpdatePlan& params) {
   if (!is_index({params.batch, params.height, params.width})) {
     return "N * h * w must not exceed 2^30";
   }
-  if (params.set_count < 0 || params.set_count > kMaxPixelSets) return "more than 16 lists";
   for (int l = 0; l < params.set_count; ++l) {
     const PixelSet& set = params.sets[l];
     if (!is_index({params.batch, set.height, set.width})) {
@@ -54,14 +69,20 @@ const char* check(const UpdatePlan& params) {
 }
 
 PlanLists lists_of(const UpdatePlan& params, const PlanTiles& tiles) {
-  PlanLists lists{params.set_count, static_cast<int>(tiles.chunks), {}};
+  PlanLists lists{static_cast<int>(tiles.chunks), {}};
   int tile = 0;
   for (int l = 0; l < params.set_count; ++l) {
     const PixelSet& set = params.sets[l];
     const int end = tile + static_cast<int>(tiles.of_list(params, l));
-    lists.list[l] = {set.kind,   set.ratio, set.dilation,
-                     set.height, set.width, static_cast<int>(layer_pixels(params, l)),
-                     tile,       end,       set.offset};
+    lists.list[l] = {members_of(set.kind),
+                     set.ratio,
+                     set.dilation,
+                     set.height,
+                     set.width,
+                     static_cast<int>(layer_pixels(params, l)),
+                     tile,
+                     end,
+                     set.offset};
     tile = end;
   }
   return lists;

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "device.h"
-#include "update_plan.h"
+#include "dtype.h"
 
 namespace hpvod {
 
@@ -20,8 +20,17 @@ constexpr int kPlanWarps = kPlanThreads / 32;
 constexpr int kChunkWords = 32;
 constexpr int kChunkPixels = 32 * kChunkWords;
 
+constexpr int kMaxPlanLists = 16;
+
+// Which of three disjoint sets of pixels a list holds.
+struct PlanMembers {
+  bool active;
+  bool halo;  // not active, but with an active neighbour
+  bool rest;
+};
+
 struct PlanList {
-  PixelSetKind kind;
+  PlanMembers members;
   int ratio;
   int dilation;
   int height;
@@ -33,9 +42,8 @@ struct PlanList {
 };
 
 struct PlanLists {
-  int count;  // at least 1
   int tile_chunks;
-  PlanList list[kMaxPixelSets];
+  PlanList list[kMaxPlanLists];
 
   // The list of a tile.
   HPVOD_HOST_DEVICE int of_tile(int tile) const {
@@ -58,9 +66,9 @@ struct PlanMask {
                   (x < width ? x : width - 1)];
   }
 
-  // Whether the pixel is active or has an active neighbour on the layer.
-  HPVOD_HOST_DEVICE bool is_reached(int n, int row, int column, const PlanList& list) const {
-    bool reached = false;
+  // Whether an active pixel of the layer lies a dilation away, or the pixel itself is active.
+  HPVOD_HOST_DEVICE bool has_active_near(int n, int row, int column, const PlanList& list) const {
+    bool found = false;
 #pragma unroll
     for (int i = -1; i <= 1; ++i) {
 #pragma unroll
@@ -68,11 +76,11 @@ struct PlanMask {
         const int y = row + i * list.dilation;
         const int x = column + j * list.dilation;
         if (y >= 0 && y < list.height && x >= 0 && x < list.width) {
-          reached |= is_active(n, y, x, list.ratio);
+          found |= is_active(n, y, x, list.ratio);
         }
       }
     }
-    return reached;
+    return found;
   }
 
   HPVOD_HOST_DEVICE bool holds(const PlanList& list, int pixel) const {
@@ -80,11 +88,9 @@ struct PlanMask {
     const int n = line / list.height;
     const int row = line - n * list.height;
     const int column = pixel - line * list.width;
-    if (list.kind == PixelSetKind::kReached) return is_reached(n, row, column, list);
-    const bool active = is_active(n, row, column, list.ratio);
-    if (list.kind == PixelSetKind::kActive) return active;
-    if (list.kind == PixelSetKind::kInactive || active) return !active;
-    return is_reached(n, row, column, list);
+    if (is_active(n, row, column, list.ratio)) return list.members.active;
+    if (list.members.halo == list.members.rest) return list.members.halo;
+    return has_active_near(n, row, column, list) ? list.members.halo : list.members.rest;
   }
 };
 
