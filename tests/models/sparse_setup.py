@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 
 import torch
 
@@ -127,3 +128,14 @@ def scratch_maps(network):
     """What any frame but a key frame may write."""
     of_key = 1 - network._current if not network._follows_key else network._current
     return [*network._scratch.values(), *network._results[1 - of_key]]
+
+
+def tensor_bytes():
+    """Of all tensors that are alive."""
+    gc.collect()
+    storages = {}
+    for item in gc.get_objects():
+        if type(item) is torch.Tensor:
+            storage = item.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections import Counter
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from hpvod.preprocess import Preprocess
 from hpvod.sparse_network import SparseNetwork
 
 from .moving import CONFIG, SIZES, moving_frames, unchanged
+from .sparse_setup import tensor_bytes
 
 SIZE = SIZES[1]
 
@@ -235,6 +237,68 @@ def test_frame_size_change(model):
     assert result is not None and result.index == 2
     detector.reset()
     assert detector.step(moving_frames(1, 80, 112)[0]) is not None
+
+
+def test_streams_of_other_sizes(model):
+    method = PRESETS["c3"]
+    detector = VideoDetector(model, method, consistency=unchanged(25))
+    packed = None
+    for size in (SIZES[1], SIZES[0], SIZES[1]):
+        frames = moving_frames(5, *size, cuts=(3,))
+        assert_same(list(detector.run(frames)), detect(model, method, frames, unchanged(25)))
+        assert detector._packed is (packed or detector._packed)
+        packed = detector._packed
+    assert packed is not None
+
+
+def test_detectors_share_nothing_but_the_model(model):
+    methods = [PRESETS["c2"], PRESETS["c3"], PRESETS["c3"]]
+    clips = [moving_frames(6, *SIZES[i % 2], cuts=(3,), seed=i) for i in range(3)]
+    detectors = [VideoDetector(model, method, consistency=unchanged(25)) for method in methods]
+    results = [[], [], []]
+    for frames in zip(*clips, strict=True):
+        for found, detector, frame in zip(results, detectors, frames, strict=True):
+            found.append(detector.step(frame))
+    for found, method, frames in zip(results, methods, clips, strict=True):
+        assert_same(found, detect(model, method, frames, unchanged(25)))
+
+
+def test_a_model_in_training_mode(model):
+    frames = moving_frames(4, *SIZE)
+    expected = detect(model, PRESETS["c3"], frames, unchanged(25))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert_same(detect(model.train(), PRESETS["c3"], frames, unchanged(25)), expected)
+
+
+def random_quality(seed):
+    """A new Q for every frame; one in three makes a key frame by Eq. 9."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def consistency(image_k, image_i, flow):
+        share = 0.3 * torch.rand(1, generator=generator)
+        return torch.rand(flow.quality.shape, generator=generator) - share
+
+    return consistency
+
+
+def test_soak(model):
+    """300 frames: memory does not grow, and nothing is left of an earlier stream."""
+    frames = moving_frames(20, *SIZE)
+    used = VideoDetector(model, PRESETS["c3"], consistency=random_quality(1))
+    list(used.run(frames))
+    used._consistency = random_quality(2)
+    fresh = VideoDetector(model, PRESETS["c3"], consistency=random_quality(2))
+    choices, sizes, keys = random.Random(0), {}, 0
+    for i in range(300):
+        frame = choices.choice(frames)
+        results = used.step(frame), fresh.step(frame)
+        assert_same(results[:1], results[1:])
+        keys += results[0].is_key
+        del results
+        if i in (50, 299):
+            sizes[i] = tensor_bytes()
+    assert 50 < keys < 200
+    assert sizes[299] == sizes[50]
 
 
 def test_what_is_no_frame(model):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import random
 
 import pytest
@@ -27,6 +26,7 @@ from .sparse_setup import (
     some_model,
     some_motion,
     sparse_network,
+    tensor_bytes,
 )
 
 # Of the largest value: rounding through some fifty layers.
@@ -253,16 +253,6 @@ def test_a_frame_allocates_and_copies_nothing():
         *("hpvod::masked_max_pool2d_", "hpvod::warp_pixels_"),
     }
     assert dispatched.names - {"aten::slice.Tensor"} == allowed
-
-
-def tensor_bytes():
-    gc.collect()
-    storages = {}
-    for item in gc.get_objects():
-        if type(item) is torch.Tensor:
-            storage = item.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
 
 
 def test_soak():
