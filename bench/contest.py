@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.machine import copy_bandwidth, describe
+from bench.machine import copy_bandwidth, describe, matrix_rate
 from bench.rows import Row, dtype_name
 from bench.timing import Contestant, graph_times, median_times
+from hpvod_ops.backends import BACKENDS, can_run
+
+Tensors = tuple[Tensor, ...]
+MEMORY_FORMATS = {
+    "channels_last": torch.channels_last,
+    "contiguous": torch.contiguous_format,
+}
+
+NETWORK_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Relative, in Euclidean norms: what a network's features may differ by from the reference's."""
 
 _SECONDS = 0.4  # of measuring, a contestant
 _PEER_ERROR = 1e-3  # relative, in float32: a peer that errs more computes something else
@@ -19,6 +30,17 @@ _PEER_ERROR = 1e-3  # relative, in float32: a peer that errs more computes somet
 
 class WrongResultError(Exception):
     """A result that is not the op's; nothing was timed."""
+
+
+def kernels_here(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """The backends that can run here, but for `reference`."""
+    backends = [name for name in BACKENDS if name != "reference"]
+    return [name for name in backends if can_run(name, device, dtype) is None]
+
+
+def tensors(results: Any) -> Tensors:
+    """What a contestant that gives a tensor or a tuple of them has computed."""
+    return results if isinstance(results, tuple) else (results,)
 
 
 @dataclass(frozen=True)
@@ -33,12 +55,21 @@ class Contest:
         device: of everything.
         backends: our op by every backend that can run here; each gives the op's results.
         peers: other ways to the same results: by name, then by variant, of which the fastest is
-            the peer's time.
-        left_out: peers that cannot run here, and why not.
-        truth: the results for input set 0 in float64.
+            the peer's time. One called "dense" computes every pixel.
+        truth: the results for input set 0 in float64, or integers, which must be met exactly.
         composed: the same by PyTorch's own composition in `dtype`.
-        maps: the feature map of every input set; a copy of it is a peer too.
+        tolerance: relative error that is allowed instead, in Euclidean norms.
+        peer_truth: what peers give, where that is something else.
+        sets: number of input sets.
         moved: bytes that the op must read and write.
+        operations: that it must execute, 2 a multiply-add.
+        terms: the largest sum of a result's terms' magnitudes, where the terms are many.
+        copied: the feature map of every input set; a copy of it is a peer too.
+        results: of what a backend returns, the tensors that `truth` is of.
+        peer_results: the same of a peer.
+        density: share of the pixels that are computed, for an op on listed pixels.
+        columns: further ones of the rows.
+        left_out: peers that cannot run here, and why not.
     """
 
     op: str
@@ -50,8 +81,17 @@ class Contest:
     peers: Mapping[str, Mapping[str, Contestant]]
     truth: Sequence[Tensor]
     composed: Sequence[Tensor]
-    maps: Sequence[Tensor]
+    sets: int
     moved: int
+    operations: int = 0
+    tolerance: float | None = None
+    peer_truth: Sequence[Tensor] | None = None
+    terms: float = 0.0
+    copied: Sequence[Tensor] = ()
+    results: Callable[[Any], Tensors] = tensors
+    peer_results: Callable[[Any], Tensors] = tensors
+    density: float | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,11 +104,10 @@ def measure(contest: Contest) -> list[Row]:
     """
     errors = {name: _check_backend(name, run, contest) for name, run in contest.backends.items()}
     left_out = dict(contest.left_out)
-    target = torch.empty_like(contest.maps[0])
-    contestants: dict[str, Contestant] = {
-        **contest.backends,
-        "copy": lambda index: target.copy_(contest.maps[index]),
-    }
+    contestants = dict(contest.backends)
+    if contest.copied:
+        target = torch.empty_like(contest.copied[0])
+        contestants["copy"] = lambda index: target.copy_(contest.copied[index])
     peer_errors: dict[str, dict[str, float]] = {}
     for name, variants in contest.peers.items():
         for variant, run in variants.items():
@@ -84,6 +123,9 @@ def measure(contest: Contest) -> list[Row]:
         name: min((times[f"{name} {variant}"], variant) for variant in variants)
         for name, variants in peer_errors.items()
     }
+    peers = {name: ms for name, (ms, _) in fastest.items()}
+    if contest.copied:
+        peers = {"copy": times["copy"], **peers}
     return [
         Row(
             name=contest.op,
@@ -93,11 +135,13 @@ def measure(contest: Contest) -> list[Row]:
             dtype=dtype_name(contest.dtype),
             shape=contest.shape,
             ms=times[backend],
-            floor_ms=contest.moved / copy_bandwidth(contest.device),
-            peers={"copy": times["copy"], **{name: ms for name, (ms, _) in fastest.items()}},
+            floor_ms=_floor(contest),
+            peers=peers,
             more={
                 "layout": contest.layout,
                 "clock": clock,
+                **contest.columns,
+                **_sparsity(contest.density, times[backend], peers),
                 "error": errors[backend],
                 "peer_variants": {name: variant for name, (_, variant) in fastest.items()},
                 "peer_errors": {name: peer_errors[name][v] for name, (_, v) in fastest.items()},
@@ -109,44 +153,54 @@ def measure(contest: Contest) -> list[Row]:
     ]
 
 
+def _floor(contest: Contest) -> float:
+    """Milliseconds: the bytes over the bandwidth, or the operations over their rate."""
+    moving = contest.moved / copy_bandwidth(contest.device)
+    if not contest.operations:
+        return moving
+    return max(moving, contest.operations / matrix_rate(contest.device, contest.dtype))
+
+
+def _sparsity(density: float | None, ms: float, peers: Mapping[str, float]) -> dict[str, float]:
+    """The columns of an op on listed pixels."""
+    if density is None:
+        return {}
+    efficiency = {"efficiency": peers["dense"] / ms * density} if "dense" in peers else {}
+    return {"density": density, **efficiency}
+
+
 def _times(contestants: Mapping[str, Contestant], contest: Contest) -> tuple[dict[str, float], str]:
-    sets = len(contest.maps)
     if contest.device.type == "cuda":
         try:
-            times = graph_times(contestants, contest.device, seconds=_SECONDS, sets=sets)
+            times = graph_times(contestants, contest.device, seconds=_SECONDS, sets=contest.sets)
         except RuntimeError:  # some contestant cannot be captured: all are timed without graphs
             torch.cuda.synchronize(contest.device)
         else:
             return times, "graph"
-    times = median_times(contestants, contest.device, seconds=_SECONDS, sets=sets)
+    times = median_times(contestants, contest.device, seconds=_SECONDS, sets=contest.sets)
     return times, "events" if contest.device.type == "cuda" else "host"
-
-
-def _results(run: Contestant) -> tuple[Tensor, ...]:
-    results = run(0)
-    return results if isinstance(results, tuple) else (results,)
 
 
 def _relative_error(results: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
     """The largest |result - truth| / |truth| among the results, in Euclidean norms."""
-    return max(
-        float((result.double() - true).norm() / true.norm())
-        for result, true in zip(results, truth, strict=True)
-    )
+    return max(_error(result, true) for result, true in zip(results, truth, strict=True))
+
+
+def _error(result: Tensor, true: Tensor) -> float:
+    if not true.is_floating_point():
+        return 0.0 if torch.equal(result, true) else math.inf
+    return float((result.double() - true).norm() / true.norm())
 
 
 def _check_backend(name: str, run: Contestant, contest: Contest) -> float:
-    results = _results(run)
+    results = contest.results(run(0))
     for result, true, composed in zip(results, contest.truth, contest.composed, strict=True):
-        if result.shape != true.shape or result.dtype != contest.dtype:
+        if result.shape != true.shape or result.dtype != composed.dtype:
             raise WrongResultError(
                 f"{contest.op} by {name}: gives {dtype_name(result.dtype)} {list(result.shape)}, "
-                f"not {dtype_name(contest.dtype)} {list(true.shape)}"
+                f"not {dtype_name(composed.dtype)} {list(true.shape)}"
             )
-        error = float((result.double() - true).abs().max())
-        of_composition = float((composed.double() - true).abs().max())
-        # One unit in the last place on top, for where the composition happens to be exact.
-        limit = 2 * of_composition + torch.finfo(contest.dtype).eps * float(true.abs().max())
+        error, limit = _error_and_limit(result, true, composed, contest)
         if not error <= limit:  # NaN too
             raise WrongResultError(
                 f"{contest.op} by {name}, {dtype_name(contest.dtype)} {contest.layout} "
@@ -155,8 +209,27 @@ def _check_backend(name: str, run: Contestant, contest: Contest) -> float:
     return _relative_error(results, contest.truth)
 
 
+def _error_and_limit(
+    result: Tensor, true: Tensor, composed: Tensor, contest: Contest
+) -> tuple[float, float]:
+    if contest.tolerance is not None:
+        return _error(result, true), contest.tolerance
+    if not true.is_floating_point():
+        return _error(result, true), 0.0
+    of_composition = float((composed.double() - true).abs().max())
+    # One unit in the last place on top, for where the composition happens to be exact, and one of
+    # the sum's, for where the order of its terms happens to suit them.
+    limit = (
+        2 * of_composition
+        + torch.finfo(composed.dtype).eps * float(true.abs().max())
+        + torch.finfo(torch.float32).eps * contest.terms
+    )
+    return float((result.double() - true).abs().max()), limit
+
+
 def _check_peer(name: str, run: Contestant, contest: Contest) -> float:
-    error = _relative_error(_results(run), contest.truth)
+    truth = contest.truth if contest.peer_truth is None else contest.peer_truth
+    error = _relative_error(contest.peer_results(run(0)), truth)
     # In lower precision grid_sample is inexact by design: its coordinates are rounded as well.
     if contest.dtype == torch.float32 and not error <= _PEER_ERROR:
         raise WrongResultError(

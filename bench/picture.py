@@ -1,4 +1,4 @@
-"""The rows as one picture: speed-ups of the ops, and where a frame's time goes in each method."""
+"""The rows as one picture: speed-ups of `warp`, and where a frame's time goes in each method."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter
 
+from bench import card
+from bench.card import INK, MUTED
 from bench.pipeline import BASELINE, STAGES
 from bench.rows import Row
 
-# An opaque light card with round corners reads the same on white and on dark pages.
-_CARD, _INK, _MUTED, _GRID = "#fbfbf9", "#22262b", "#6b7280", "#e2e4e7"
+_OPS = ("warp", "warp_backward")
 _PEERS = {"grid_sample": "#475569", "torch.compile": "#94a3b8", "embedding_bag": "#c9d3df"}
 _STAGES = {
     "preprocess": "#b8bec6",
@@ -33,50 +31,28 @@ def save_picture(ops: Sequence[Row], methods: Sequence[Row], path: Path) -> None
     """Draws the picture as PNG.
 
     Args:
-        ops: rows of `warp` and its backward pass; those in float32 by the fastest backend, for
-            the largest batch, are shown.
+        ops: rows of every op; of `warp` and its backward pass those in float32 by the fastest
+            backend, for the largest batch, are shown.
         methods: a row for every preset.
         path: of the PNG file.
 
     Raises:
         OSError: the file cannot be written.
     """
-    figure = Figure(figsize=_SIZE, dpi=150)
-    FigureCanvasAgg(figure)
-    figure.patches.append(_card(figure))
+    figure = card.new(_SIZE)
     left = figure.add_axes((0.125, 0.24, 0.335, 0.56))
     right = figure.add_axes((0.565, 0.24, 0.385, 0.56))
-    _draw_ops(left, _shown(ops))
+    shown = _shown(ops)
+    _draw_ops(left, shown)
     _draw_methods(right, methods)
-    _titles(figure, 0.035, *_ops_titles(_shown(ops)[0]))
-    _titles(figure, 0.495, *_methods_titles(methods[0]))
-    row = methods[0]
-    where = [row.more["device_name"]]
-    if row.device == "cpu":
-        where.append(f"CPU threads: {row.more['threads']}")
-    where += [f"torch {row.more['versions']['torch']}", row.more["date"][:10]]
-    figure.text(0.035, 0.045, ", ".join(where), color=_MUTED, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, transparent=True)
-
-
-def _card(figure: Figure) -> FancyBboxPatch:
-    width, height = _SIZE
-    return FancyBboxPatch(
-        (0.12, 0.12),
-        width - 0.24,
-        height - 0.24,
-        boxstyle="round,pad=0,rounding_size=0.22",
-        transform=figure.dpi_scale_trans,
-        facecolor=_CARD,
-        edgecolor=_GRID,
-        linewidth=1,
-        zorder=-10,
-    )
+    card.titles(figure, 0.035, 0.895, *_ops_titles(shown[0]))
+    card.titles(figure, 0.495, 0.895, *_methods_titles(methods[0]))
+    card.save(figure, methods[0], path)
 
 
 def _shown(ops: Sequence[Row]) -> list[Row]:
-    rows = [row for row in ops if row.dtype == "float32" and row.backend != "reference"]
+    rows = [row for row in ops if row.name in _OPS and row.dtype == "float32"]
+    rows = [row for row in rows if row.backend != "reference"]
     batch = max(row.shape[0] for row in rows)
     rows = [row for row in rows if row.shape[0] == batch]
     total = {
@@ -106,7 +82,7 @@ def _draw_ops(axes: Axes, rows: Sequence[Row]) -> None:
                 textcoords="offset points",
                 va="center",
                 fontsize=9,
-                color=_INK,
+                color=INK,
             )
             place += 1
         places.append((first + place - 1) / 2)
@@ -118,7 +94,7 @@ def _draw_ops(axes: Axes, rows: Sequence[Row]) -> None:
     ratios = [row.peers[peer] / row.ms for row in rows for peer in peers if peer in row.peers]
     axes.set_xlim(min(1, 0.9 * min(ratios)), 2.2 * max(*ratios, 1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    axes.axvline(1, color=_MUTED, linewidth=1, zorder=3)
+    axes.axvline(1, color=MUTED, linewidth=1, zorder=3)
     _finish(axes)
 
 
@@ -140,7 +116,7 @@ def _draw_methods(axes: Axes, rows: Sequence[Row]) -> None:
             textcoords="offset points",
             va="center",
             fontsize=9,
-            color=_INK,
+            color=INK,
         )
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_xlim(0, 1.22 * max(sum(row.more["stages"].values()) for row in rows))
@@ -159,25 +135,14 @@ def _methods_titles(row: Row) -> tuple[str, str]:
     return (
         "A frame, by method: ms, and speed-up over per_frame",
         f"{row.more['model']} at {row.shape[2]} x {row.shape[3]}, {row.dtype}, untrained; "
-        "c2 and c3 still update densely",
+        f"c2 and c3 recompute {100 * row.more['density']:g} %",
     )
-
-
-def _titles(figure: Figure, x: float, title: str, subtitle: str) -> None:
-    figure.text(x, 0.895, title, fontsize=13, fontweight="bold", color=_INK)
-    figure.text(x, 0.845, subtitle, fontsize=9.5, color=_MUTED)
 
 
 def _finish(axes: Axes) -> None:
     axes.invert_yaxis()
-    axes.set_facecolor("none")
-    axes.grid(axis="x", color=_GRID, linewidth=0.8, zorder=0)
-    axes.minorticks_off()
-    axes.tick_params(axis="x", colors=_MUTED, labelsize=9, length=0)
-    axes.tick_params(axis="y", colors=_INK, labelsize=9.5, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    card.clear(axes, "x")
     axes.legend(
         loc="upper left", bbox_to_anchor=(-0.02, -0.09), ncols=4, frameon=False, fontsize=9,
-        labelcolor=_INK, handlelength=1, handleheight=1, columnspacing=1.4,
+        labelcolor=INK, handlelength=1, handleheight=1, columnspacing=1.4,
     )  # fmt: skip

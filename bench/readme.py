@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
+DENSITY = "_density"  # ends the names of masked_conv.py's results
 _BEGIN, _END = "<!-- results: python bench/readme.py -->\n", "<!-- end of results -->\n"
 
 Json = dict[str, Any]
@@ -16,21 +18,27 @@ Json = dict[str, Any]
 
 def tables(results: Path = RESULTS) -> str:
     """The results as Markdown: the CPU's, then every GPU's, or that none was measured."""
-    paths = sorted(results.glob("*.json"))
-    parts = [_device_tables(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
-    if {path.stem for path in paths} <= {"cpu"}:
+    files = {path: json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")}
+    paths = sorted(files, key=lambda path: (files[path][0]["device"] != "cpu", path.name))
+    parts = [_file_tables(path, files[path]) for path in paths]
+    if all(rows[0]["device"] == "cpu" for rows in files.values()):
         parts.append("**GPU**: not measured yet.\n")
     return "\n".join(parts)
 
 
-def _device_tables(rows: list[Json]) -> str:
+def _file_tables(path: Path, rows: list[Json]) -> str:
     first = rows[0]
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
     threads = f", {first['threads']} threads" if first["device"] == "cpu" else ""
     lines = [f"**{first['device_name']}**{threads}; {versions}; {first['date'][:10]}", ""]
     ops = [row for row in rows if "op" in row and row["backend"] != "reference"]
-    if ops:
-        lines += _ops_table(ops)
+    if path.stem.endswith(DENSITY):
+        return "\n".join([*lines, *_density_tables(ops, path.with_suffix(".png"))])
+    dense, sparse = ([row for row in ops if ("density" in row) == kind] for kind in (False, True))
+    if dense:
+        lines += _ops_table(dense)
+    if sparse:
+        lines += _sparse_table(sparse)
     methods = [row for row in rows if "method" in row]
     if methods:
         lines += _methods_table(methods)
@@ -38,26 +46,71 @@ def _device_tables(rows: list[Json]) -> str:
 
 
 def _ops_table(rows: list[Json]) -> list[str]:
-    peers = list(dict.fromkeys(peer for row in rows for peer in row["peers"] if peer != "copy"))
+    peers = _peers(rows)
     columns = ("op", "backend", "shape", "dtype", "layout", "ms", "of a copy", "of the floor")
     lines = _header(*columns, *peers)
     for row in rows:
-        times = [row["peers"].get(peer) for peer in peers]
-        speed_ups = ["" if time is None else f"{time / row['ms']:.1f}x" for time in times]
         lines.append(
-            f"| `{row['op']}` | {row['backend']} | {'x'.join(map(str, row['shape']))} "
+            f"| `{row['op']}` | {row['backend']} | {_shape(row)} "
             f"| {row['dtype']} | {row['layout']} | {row['ms']:.3f} "
             f"| {row['ms'] / row['peers']['copy']:.2f}x | {row['ms'] / row['floor_ms']:.2f}x "
-            f"| {' | '.join(speed_ups)} |"
+            f"| {' | '.join(_speed_ups(row, peers))} |"
         )
-    named = ", ".join(f"`{peer}`" for peer in peers)
-    return [*lines, "", f"Columns {named}: how many times faster than that.", ""]
+    return [*lines, "", *_explained(peers)]
+
+
+def _sparse_table(rows: list[Json]) -> list[str]:
+    peers = _peers(rows)
+    columns = ("op", "layer", "backend", "shape", "dtype", "density", "ms", "efficiency")
+    lines = _header(*columns, "of the floor", *peers)
+    for row in rows:
+        efficiency = f"{row['efficiency']:.2f}" if "efficiency" in row else ""
+        lines.append(
+            f"| `{row['op']}` | {row.get('layer', '')} | {row['backend']} | {_shape(row)} "
+            f"| {row['dtype']} | {100 * row['density']:.1f} % | {row['ms']:.3f} | {efficiency} "
+            f"| {row['ms'] / row['floor_ms']:.2f}x | {' | '.join(_speed_ups(row, peers))} |"
+        )
+    return [*lines, "", *_explained(peers)]
+
+
+def _density_tables(rows: list[Json], picture: Path) -> list[str]:
+    """For each dtype, batch and backend a table with a line a layer and a column a density."""
+    lines = []
+    if picture.exists():
+        lines += [f"![Time against density](bench/results/{picture.name})", ""]
+    rows = [row for row in rows if "efficiency" in row]
+    kinds = dict.fromkeys((row["dtype"], row["shape"][0], row["backend"]) for row in rows)
+    for kind in kinds:
+        shown = [row for row in rows if (row["dtype"], row["shape"][0], row["backend"]) == kind]
+        densities = sorted({_percent(row) for row in shown})
+        lines += ["Masked convolution, {}, batch {}, `{}` backend:".format(*kind), ""]
+        lines += _header("layer", "dense, ms", *(f"{density} %" for density in densities))
+        for layer in dict.fromkeys(row["layer"] for row in shown):
+            of_layer = {_percent(row): row for row in shown if row["layer"] == layer}
+            dense = statistics.median(row["peers"]["dense"] for row in of_layer.values())
+            cells = [_efficiency(of_layer.get(density)) for density in densities]
+            lines.append(f"| {layer} | {dense:.3f} | {' | '.join(cells)} |")
+        lines.append("")
+    return [
+        *lines,
+        "Cells: efficiency, which is the speed-up over dense times density; speed-up.",
+        "",
+    ]
+
+
+def _percent(row: Json) -> int:
+    return round(100 * float(row["updated"]))
+
+
+def _efficiency(row: Json | None) -> str:
+    if row is None:
+        return ""
+    return f"{row['efficiency']:.2f}; {row['peers']['dense'] / row['ms']:.1f}x"
 
 
 def _methods_table(rows: list[Json]) -> list[str]:
     first = rows[0]
-    shape = "x".join(map(str, first["shape"]))
-    lines = [f"End to end, `{first['model']}` at {shape}, {first['dtype']}:", ""]
+    lines = [f"End to end, `{first['model']}` at {_shape(first)}, {first['dtype']}:", ""]
     lines += _header("method", "ms a frame", "speed-up", "key frame", "other frame", "key frames")
     for row in rows:
         lines.append(
@@ -66,6 +119,24 @@ def _methods_table(rows: list[Json]) -> list[str]:
         )
     notes = dict.fromkeys(note for row in rows for note in row.get("notes", ()))
     return [*lines, "", *(f"{note[0].upper()}{note[1:]}." for note in notes), ""]
+
+
+def _peers(rows: list[Json]) -> list[str]:
+    return list(dict.fromkeys(peer for row in rows for peer in row["peers"] if peer != "copy"))
+
+
+def _speed_ups(row: Json, peers: list[str]) -> list[str]:
+    times = [row["peers"].get(peer) for peer in peers]
+    return ["" if time is None else f"{time / row['ms']:.1f}x" for time in times]
+
+
+def _explained(peers: list[str]) -> list[str]:
+    named = ", ".join(f"`{peer}`" for peer in peers)
+    return [f"Columns {named}: how many times faster than that.", ""]
+
+
+def _shape(row: Json) -> str:
+    return "x".join(map(str, row["shape"]))
 
 
 def _header(*columns: str) -> list[str]:

@@ -12,9 +12,17 @@ from bench.rows import Row
 _COPY = "copy"
 
 
-def ops_table(rows: Sequence[Row]) -> Table:
+def ops_tables(rows: Sequence[Row]) -> list[Table]:
+    """A table for ops on whole maps, and one for those on listed pixels."""
+    dense = [row for row in rows if "density" not in row.more]
+    sparse = [row for row in rows if "density" in row.more]
+    tables = [_dense_table(dense)] if dense else []
+    return [*tables, sparse_table(sparse)] if sparse else tables
+
+
+def _dense_table(rows: Sequence[Row]) -> Table:
     """One line a row: milliseconds, and how they compare with the floor and each peer."""
-    peers = dict.fromkeys(peer for row in rows for peer in row.peers if peer != _COPY)
+    peers = _peers(rows)
     table = _table("Ops: milliseconds, as multiples of the floor and of a copy, and speed-ups")
     for header in ("op", "backend", "shape", "dtype", "layout"):
         table.add_column(header, no_wrap=True)
@@ -24,7 +32,7 @@ def ops_table(rows: Sequence[Row]) -> Table:
         table.add_row(
             row.name,
             row.backend,
-            "x".join(map(str, row.shape)),
+            _shape(row),
             row.dtype,
             str(row.more["layout"]),
             f"{row.ms:.3f}",
@@ -36,11 +44,41 @@ def ops_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def sparse_table(rows: Sequence[Row]) -> Table:
+    """One line a row: milliseconds, efficiency, and comparisons with the floor and each peer."""
+    peers = _peers(rows)
+    table = _table(
+        "Ops at listed pixels: milliseconds, efficiency (speed-up over dense, times density), "
+        "multiples of the floor, speed-ups"
+    )
+    for header in ("op", "layer", "backend", "shape", "dtype"):
+        table.add_column(header, no_wrap=True)
+    headers = ("density", "ms", "efficiency", "ms / floor", *(f"{peer} / ms" for peer in peers))
+    for header in headers:
+        table.add_column(header, justify="right")
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        more = row.more
+        table.add_row(
+            row.name,
+            more.get("layer", ""),
+            row.backend,
+            _shape(row),
+            row.dtype,
+            f"{100 * more['density']:.1f} %",
+            f"{row.ms:.3f}",
+            f"{more['efficiency']:.3f}" if "efficiency" in more else "-",
+            _ratio(row.ms, row.floor_ms),
+            *(_ratio(row.peers.get(peer), row.ms) for peer in peers),
+            end_section=following is None or following.more.get("layer") != more.get("layer"),
+        )
+    return table
+
+
 def methods_table(rows: Sequence[Row]) -> Table:
     """One line a preset: milliseconds a frame by stage, key frames and the others apart."""
-    shape = "x".join(map(str, rows[0].shape))
     table = _table(
-        f"End to end: milliseconds a frame, {rows[0].more['model']} at {shape}, {rows[0].dtype}"
+        f"End to end: milliseconds a frame, {rows[0].more['model']} at {_shape(rows[0])}, "
+        f"{rows[0].dtype}"
     )
     table.add_column("method", no_wrap=True)
     for stage in STAGES:
@@ -74,6 +112,14 @@ def notes(rows: Sequence[Row]) -> list[str]:
         for peer, reason in row.more.get("peers_left_out", {}).items()
     )
     return [*own, *left_out]
+
+
+def _peers(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(peer for row in rows for peer in row.peers if peer != _COPY))
+
+
+def _shape(row: Row) -> str:
+    return "x".join(map(str, row.shape))
 
 
 def _table(title: str) -> Table:

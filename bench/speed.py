@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 # Last, so that the hpvod that is installed is measured and not the sources beside this file.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench import clip, contest, machine, pipeline, report, warp
+from bench import (
+    clip,
+    contest,
+    machine,
+    masked_conv2d,
+    masked_max_pool2d,
+    pipeline,
+    report,
+    update_plan,
+    warp,
+    warp_pixels,
+)
 from bench.picture import save_picture
 from bench.rows import Row, save_rows
+from bench.running import DTYPES, own_stream, print_setting, progress_bars, run_cases
 from hpvod.config import ModelConfig
-from hpvod_ops import explain
 
 _RESULTS = Path(__file__).parent / "results"
-_OPS = (warp,)
+_OPS = (warp, masked_conv2d, masked_max_pool2d, warp_pixels, update_plan)
 _FRAMES = 40
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,15 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
     errors = Console(stderr=True)
     # Where the output is no terminal, lines must not be cut at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=180)
-    _print_setting(console, device)
+    print_setting(console, device)
     machine.keep_freed_memory()
     wrong: list[str] = []
-    with _progress(errors) as progress, _own_stream(device):
-        ops = _run_ops(device, progress, wrong) if options.only != "methods" else []
+    with progress_bars(errors) as progress, own_stream(device):
+        cases = [(op, case) for op in _OPS for case in op.cases(device)]
+        ops = run_cases(cases, device, progress, wrong) if options.only != "methods" else []
         methods = _run_methods(options, device, progress, wrong) if options.only != "ops" else []
 
-    if ops:
-        console.print(report.ops_table(ops))
+    for table in report.ops_tables(ops):
+        console.print(table)
     if methods:
         console.print(report.methods_table(methods))
     for note in report.notes([*ops, *methods]):
@@ -77,7 +86,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=_FRAMES, help=f"to run ({_FRAMES})")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--dtype", choices=_DTYPES, default="float32", help="of the networks; ops run in all three"
+        "--dtype", choices=DTYPES, default="float32", help="of the networks; ops run in all three"
     )
     parser.add_argument("--json", type=Path, help="file to save (bench/results/<device>.json)")
     options = parser.parse_args(arguments)
@@ -88,46 +97,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.frames < pipeline.FEWEST_FRAMES:
         parser.error(f"--frames: at least {pipeline.FEWEST_FRAMES}, not {options.frames}")
     return options
-
-
-def _print_setting(console: Console, device: torch.device) -> None:
-    setting = machine.describe(device)
-    versions = ", ".join(f"{name} {version}" for name, version in setting["versions"].items())
-    console.print(f"{setting['device_name']}, CPU threads: {setting['threads']}", highlight=False)
-    console.print(f"{versions}; {setting['date']}", highlight=False)
-    console.print(explain(device), highlight=False, markup=False)
-
-
-@contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    """On a GPU a stream other than the default one, which CUDA graphs cannot capture."""
-    if device.type != "cuda":
-        yield
-        return
-    stream = torch.cuda.Stream(device)
-    with torch.cuda.device(device), torch.cuda.stream(stream):
-        yield
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=console)
-
-
-def _run_ops(device: torch.device, progress: Progress, wrong: list[str]) -> list[Row]:
-    rows: list[Row] = []
-    cases = [(op, case) for op in _OPS for case in op.cases(device)]
-    task = progress.add_task("ops", total=len(cases))
-    for op, case in cases:
-        progress.update(task, description=str(case))
-        try:
-            backends = op.runnable_backends(device, case.dtype)
-            rows += contest.measure(op.contest(case, device, backends))
-        except contest.WrongResultError as error:
-            wrong.append(str(error))
-        progress.advance(task)
-    progress.update(task, description="ops")
-    return rows
 
 
 def _run_methods(
@@ -143,7 +112,7 @@ def _run_methods(
         short_side=options.short_side or ModelConfig.preset(options.model).short_side,
         density=options.density,
         device=device,
-        dtype=_DTYPES[options.dtype],
+        dtype=DTYPES[options.dtype],
     )
     progress.reset(task, total=len(frames), description="every preset, frame by frame")
     try:

@@ -13,19 +13,15 @@ from torch import Tensor
 from torch._functorch import config as functorch_config
 
 from bench.clip import true_flow
-from bench.contest import Contest
+from bench.contest import MEMORY_FORMATS, Contest
 from bench.rows import dtype_name
-from bench.timing import Contestant
+from bench.timing import Contestant, number_of_sets
 from hpvod_ops import reference, use_backend, warp
 from hpvod_ops.backends import BACKENDS, can_run
 
 Warp = Callable[[Tensor, Tensor], Tensor]
 
 _SIZE = (1024, 38, 63)  # the paper's features of a 600 x 1000 image
-_MEMORY_FORMATS = {
-    "channels_last": torch.channels_last,
-    "contiguous": torch.contiguous_format,
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ def cases(device: torch.device) -> list[Case]:
         Case(batch, dtype, layout, backward)
         for batch in ((1, 16) if device.type == "cuda" else (1,))
         for dtype in (torch.float32, torch.bfloat16, torch.float16)
-        for layout in _MEMORY_FORMATS
+        for layout in MEMORY_FORMATS
         for backward in (False, True)
     ]
 
@@ -79,7 +75,7 @@ def contest(case: Case, device: torch.device, backends: Mapping[str, Warp]) -> C
     shape = (case.batch, *_SIZE)
     map_bytes = case.batch * _SIZE[0] * _SIZE[1] * _SIZE[2] * case.dtype.itemsize
     flow_bytes = map_bytes // _SIZE[0] * 2
-    inputs = _Inputs(case, device, _number_of_sets(device, 2 * map_bytes))
+    inputs = _Inputs(case, device, number_of_sets(device, 2 * map_bytes))
     peers, left_out = _peers(case, inputs)
     return Contest(
         op="warp_backward" if case.backward else "warp",
@@ -93,18 +89,12 @@ def contest(case: Case, device: torch.device, backends: Mapping[str, Warp]) -> C
         peers=peers,
         truth=inputs.composition(torch.float64),
         composed=inputs.composition(case.dtype),
-        maps=inputs.maps[case.layout],
+        sets=len(inputs.flows),
+        copied=inputs.maps[case.layout],
         # Backward reads the map and the output's gradient and writes the map's gradient.
         moved=3 * map_bytes + 2 * flow_bytes if case.backward else 2 * map_bytes + flow_bytes,
         left_out=left_out,
     )
-
-
-def _number_of_sets(device: torch.device, bytes_a_call: int) -> int:
-    """So many input sets that none is still in a GPU's L2 cache when its turn comes again."""
-    if device.type != "cuda":
-        return 1
-    return 1 + 2 * torch.cuda.get_device_properties(device).L2_cache_size // bytes_a_call
 
 
 class _Inputs:
@@ -120,7 +110,7 @@ class _Inputs:
         noises = [noise() for _ in range(sets)]
         self.maps = {
             layout: [values.contiguous(memory_format=memory) for values in noises]
-            for layout, memory in _MEMORY_FORMATS.items()
+            for layout, memory in MEMORY_FORMATS.items()
         }
         # Each map goes along the motion from some frame of the clip back to its key frame.
         frames = itertools.cycle(range(1, 31))
@@ -174,7 +164,7 @@ def _peers(case: Case, inputs: _Inputs) -> tuple[dict[str, dict[str, Contestant]
     # Compiled functions are cached by code object, up to a few kinds of input.
     torch.compiler.reset()
     functions: list[tuple[str, Warp, Sequence[str]]] = [
-        ("grid_sample", with_grid_sample, tuple(_MEMORY_FORMATS)),
+        ("grid_sample", with_grid_sample, tuple(MEMORY_FORMATS)),
         ("torch.compile", torch.compile(with_grid_sample, dynamic=False), (case.layout,)),
     ]
     if case.layout == "channels_last":
@@ -211,17 +201,23 @@ def with_embedding_bag(feature: Tensor, flow: Tensor) -> Tensor:
     batch, channels, height, width = feature.shape
     x = torch.arange(width, device=flow.device) + flow[:, 0].float()
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1].float()
+    image = torch.arange(batch, device=flow.device).view(-1, 1, 1).expand_as(x)
+    rows = rows_with_embedding_bag(feature, image.flatten(), x.flatten(), y.flatten())
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def rows_with_embedding_bag(feature: Tensor, image: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """[K, C]: feature, bilinear, at each of K positions x, y of the batch's image [K]."""
+    channels, height, width = feature.shape[1:]
     left, top = x.detach().floor(), y.detach().floor()
     column = torch.stack((left, left + 1, left, left + 1), dim=-1)
     row = torch.stack((top, top, top + 1, top + 1), dim=-1)
-    weight = (1 - (x[..., None] - column).abs()) * (1 - (y[..., None] - row).abs())
+    weight = (1 - (x[:, None] - column).abs()) * (1 - (y[:, None] - row).abs())
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    image = torch.arange(batch, device=flow.device).view(-1, 1, 1, 1)
-    position = torch.where(inside, (image * height + row) * width + column, 0).long()
-    rows = F.embedding_bag(
-        position.view(-1, 4),
+    position = torch.where(inside, (image[:, None] * height + row) * width + column, 0).long()
+    return F.embedding_bag(
+        position,
         feature.permute(0, 2, 3, 1).reshape(-1, channels),
         mode="sum",
-        per_sample_weights=torch.where(inside, weight, 0).to(feature.dtype).view(-1, 4),
+        per_sample_weights=torch.where(inside, weight, 0).to(feature.dtype),
     )
-    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ WHERE_AND_WHEN = {"device_name", "threads", "versions", "date"}
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warp, "_SIZE", (8, 5, 6))
+    monkeypatch.setattr(speed, "_OPS", (warp, Listed))
     monkeypatch.setattr(warp, "BACKENDS", ("cpu", "reference"))  # no Triton interpreter
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
     monkeypatch.setattr(contest, "_SECONDS", 0)
@@ -34,6 +36,37 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "matrix_rate", lambda device, dtype: 1e6)
     presets = {name: PRESETS[name] for name in ("per_frame", "dff")}
     monkeypatch.setattr(pipeline, "PRESETS", presets)
+
+
+class Listed:
+    """An op on listed pixels, as speed.py's `_OPS` has modules."""
+
+    @staticmethod
+    def cases(device: torch.device) -> list[SimpleNamespace]:
+        return [SimpleNamespace(dtype=torch.float32)]
+
+    @staticmethod
+    def runnable_backends(device: torch.device, dtype: torch.dtype) -> list[str]:
+        return ["cpu"]
+
+    @staticmethod
+    def contest(case: object, device: torch.device, backends: list[str]) -> contest.Contest:
+        values = torch.rand(1, 2, 3, 4)
+        return contest.Contest(
+            op="listed",
+            shape=(1, 2, 3, 4),
+            dtype=torch.float32,
+            layout="channels_last",
+            device=device,
+            backends={name: lambda _: values for name in backends},
+            peers={"dense": {"contiguous": lambda _: values}},
+            truth=(values.double(),),
+            composed=(values,),
+            sets=1,
+            moved=8,
+            density=0.25,
+            columns={"layer": "some_layer"},
+        )
 
 
 @pytest.mark.usefixtures("_quick")
@@ -48,6 +81,7 @@ def test_both_tables_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixt
 
     printed = capsys.readouterr().out
     assert "warp_backward" in printed and "bfloat16" in printed and "grid_sample" in printed
+    assert "some_layer" in printed and "25.0 %" in printed
     assert "per_frame" in printed and "dff" in printed and "1x3x64x107" in printed
     assert torch.__version__ in printed
 
@@ -61,7 +95,10 @@ def test_both_tables_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixt
         assert row["ms"] > 0 and row["floor_ms"] > 0
         assert all(ms > 0 for ms in row["peers"].values())
     ops = {(r["op"], r["backend"], r["dtype"], r["layout"]) for r in rows if "op" in r}
-    assert len(ops) == 2 * 2 * 3 * 2
+    assert len(ops) == 2 * 2 * 3 * 2 + 1
+    (listed,) = (row for row in rows if row.get("op") == "listed")
+    assert listed["density"] == 0.25
+    assert listed["efficiency"] == pytest.approx(0.25 * listed["peers"]["dense"] / listed["ms"])
     assert [r["method"] for r in rows if "method" in r] == ["per_frame", "dff"]
     with Image.open(target.with_suffix(".png")) as picture:
         assert picture.width > 1500
@@ -73,6 +110,7 @@ def test_a_wrong_result_is_told_and_fails(
 ) -> None:
     right = warp.warp
     monkeypatch.setattr(warp, "warp", lambda feature, flow: right(feature, flow) * 1.1)
+    monkeypatch.setattr(speed, "_OPS", (warp,))
     target = tmp_path / "rows.json"
     assert speed.main(["--device", "cpu", "--only", "ops", "--json", str(target)]) == 1
     assert "warp by cpu, float32" in " ".join(capsys.readouterr().err.split())
@@ -131,7 +169,7 @@ def op_row(**changes: object) -> Row:
 def test_ratios_of_the_ops_table() -> None:
     console = Console(width=180, record=True, file=io.StringIO())
     slow = op_row(ms=10.0, dtype="float16", peers={"copy": 0.1})
-    console.print(report.ops_table([op_row(), slow]))
+    console.print(*report.ops_tables([op_row(), slow]))
     cells = [line.split("│")[1:-1] for line in console.export_text().splitlines() if "│" in line]
     first, second = ([cell.strip() for cell in line] for line in cells)
     assert first[5:] == ["0.250", "2 x", "2.5 x", "20 x"]
@@ -157,7 +195,8 @@ def test_rows_as_json(tmp_path: Path) -> None:
 def test_every_column_is_documented() -> None:
     """README.md's tables name every key that the modules write."""
     text = (ROOT / "bench/README.md").read_text(encoding="utf-8")
-    for module in ("contest.py", "pipeline.py", "machine.py"):
+    ops = ("masked_conv2d.py", "masked_max_pool2d.py", "sparse_network.py", "warp_pixels.py")
+    for module in ("contest.py", "pipeline.py", "machine.py", *ops):
         source = (ROOT / "bench" / module).read_text(encoding="utf-8")
         body = source[source.find("more={") :] if "more={" in source else source
         for key in WHERE_AND_WHEN | COMMON:
@@ -176,7 +215,7 @@ def method_row(name: str, ms: float) -> Row:
         "versions": {"torch": "2.15"},
         "date": "2026-11-23T00:00:00+00:00",
     }
-    more = {"model": "tiny", "stages": stages, **where}
+    more = {"model": "tiny", "density": 0.1, "stages": stages, **where}
     return op_row(name=name, shape=(1, 3, 256, 427), ms=ms, peers={"per_frame": 9.0}, more=more)
 
 
