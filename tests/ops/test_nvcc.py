@@ -1,4 +1,4 @@
-"""warp.cu compiles for every GPU that the build serves, and no kernel spills.
+"""The CUDA sources compile for every GPU that the build serves, and no kernel spills.
 
 A spilled register or an array that the compiler cannot keep in registers lies in local memory,
 which is global memory: for kernels that are bound by memory, a loss that no other test sees.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "csrc" / "kernels" / "warp.cu"
+SOURCES = sorted((Path(__file__).parents[2] / "csrc" / "kernels").glob("*.cu"))
 FUNCTION = re.compile(
     r"Function properties for (\w+)\s+"
     r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -31,13 +31,16 @@ def nvcc() -> str:
 
 
 @pytest.mark.parametrize("architecture", ["75", "80", "90a", "newest"])
-def test_compiles_without_local_memory(nvcc: str, architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_compiles_without_local_memory(
+    nvcc: str, source: Path, architecture: str, tmp_path: Path
+) -> None:
     if architecture == "newest":
         listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True)
         architecture = str(max(map(int, re.findall(r"compute_(\d+)", listed.stdout))))
-    target = tmp_path / "warp.cubin"
+    target = tmp_path / "kernels.cubin"
     command = [nvcc, "-std=c++17", f"-arch=sm_{architecture}", "-Xptxas", "-v", "-cubin"]
-    done = subprocess.run([*command, "-o", target, SOURCE], capture_output=True, text=True)
+    done = subprocess.run([*command, "-o", target, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     functions = FUNCTION.findall(done.stderr)
     kernels = len(re.findall(r"Compiling entry function '\w+'", done.stderr))
