@@ -88,7 +88,7 @@ def _target(flow, image, position, live, plane, width, ACCUMULATE: tl.constexpr)
 
 
 @triton.jit
-def _corner(x, y, position, live, height, width, RIGHT: tl.constexpr, BELOW: tl.constexpr):
+def corner_taps(x, y, position, live, height, width, RIGHT: tl.constexpr, BELOW: tl.constexpr):
     """One of the four pixels around (x, y): whether it is inside, its position, its weights."""
     left = tl.floor(x)
     top = tl.floor(y)
@@ -135,7 +135,7 @@ def forward_kernel(
         wanted = _by_channel(channel < channels, CHANNELS_LAST)
         total = _zeros(PIXELS, CHANNELS, CHANNELS_LAST, ACCUMULATE)
         for corner in tl.static_range(4):
-            inside, source, weight_x, weight_y = _corner(
+            inside, source, weight_x, weight_y = corner_taps(
                 x, y, position, live, height, width, corner % 2, corner // 2
             )
             offset = _offsets(
@@ -170,7 +170,7 @@ def link_kernel(
     live = position < plane
     x, y = _target(flow, image, position, live, plane, width, ACCUMULATE)
     for corner in tl.static_range(4):
-        inside, source, weight_x, weight_y = _corner(
+        inside, source, weight_x, weight_y = corner_taps(
             x, y, position, live, height, width, corner % 2, corner // 2
         )
         # Leaving out corners of no weight makes the lists of whole-pixel flow, still scenes
@@ -276,7 +276,7 @@ def grad_flow_scale_kernel(
         slope_x = _zeros(PIXELS, CHANNELS, CHANNELS_LAST, ACCUMULATE)
         slope_y = _zeros(PIXELS, CHANNELS, CHANNELS_LAST, ACCUMULATE)
         for corner in tl.static_range(4):
-            inside, source, weight_x, weight_y = _corner(
+            inside, source, weight_x, weight_y = corner_taps(
                 x, y, position, live, height, width, corner % 2, corner // 2
             )
             offset = _offsets(

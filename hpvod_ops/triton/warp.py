@@ -14,7 +14,6 @@ varies from run to run and so does the rounding of grad_feature; all else is det
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +21,7 @@ import triton
 from torch import Tensor
 
 from hpvod_ops.ops.layout import memory_format_of
+from hpvod_ops.triton import _launch
 from hpvod_ops.triton._warp_kernels import (
     forward_kernel,
     grad_feature_kernel,
@@ -31,7 +31,6 @@ from hpvod_ops.triton._warp_kernels import (
 
 # A few waves of 4-warp programs over an H100's 132 multiprocessors.
 ENOUGH_PROGRAMS = 4096
-INT32_ELEMENTS = 2**31
 LINK_PIXELS = 256
 
 
@@ -73,10 +72,6 @@ def gather_tile(channels: int, plane: int, itemsize: int, channels_last: bool) -
     return Tile(pixels, min(triton.next_power_of_2(channels), 16), warps=1)
 
 
-def _active(device: torch.device) -> AbstractContextManager[None]:
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
 def _split_channels(channels: int, pixel_programs: int, tile: Tile) -> tuple[int, int]:
     """(chunks, channels a chunk): one chunk suffices where the pixels fill the GPU."""
     blocks = triton.cdiv(channels, tile.channels)
@@ -86,7 +81,9 @@ def _split_channels(channels: int, pixel_programs: int, tile: Tile) -> tuple[int
 
 def _is_wide(batch: int, channels: int, plane: int, tile: Tile) -> bool:
     """Whether offsets, those of masked lanes and of list nodes included, outgrow int32."""
-    return (batch * plane + tile.pixels) * max(channels + tile.channels, 4) >= INT32_ELEMENTS
+    return (batch * plane + tile.pixels) * max(
+        channels + tile.channels, 4
+    ) >= _launch.INT32_ELEMENTS
 
 
 def warp_forward(feature: Tensor, flow: Tensor, scale: Tensor | None) -> Tensor:
@@ -118,7 +115,7 @@ def warp_forward(feature: Tensor, flow: Tensor, scale: Tensor | None) -> Tensor:
     tile = stream_tile(channels, plane, feature.element_size(), channels_last)
     pixel_programs = batch * triton.cdiv(plane, tile.pixels)
     chunks, chunk_channels = _split_channels(channels, pixel_programs, tile)
-    with _active(feature.device):
+    with _launch.active(feature.device):
         forward_kernel[(pixel_programs * chunks,)](
             feature,
             flow,
@@ -174,7 +171,7 @@ def warp_backward(
             torch.zeros_like(grad_output) if want_scale else unwanted,
         )
     grad_feature = grad_flow = grad_scale = unwanted
-    with _active(feature.device):
+    with _launch.active(feature.device):
         if want_feature:
             grad_feature = _grad_feature(grad_output, feature, flow, scale, channels_last)
         if want_flow or want_scale:

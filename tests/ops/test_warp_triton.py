@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ops.compile_triton import Job, compile_kernels
 from ops.warp_cases import (
     LAYOUTS,
     NAMES,
@@ -26,8 +26,15 @@ from hpvod_ops.triton import unavailable_reason
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
+from hpvod_ops.triton import _launch
 from hpvod_ops.triton import warp as triton_warp
-from hpvod_ops.triton.warp import warp_backward, warp_forward
+from hpvod_ops.triton.warp import (
+    LINK_PIXELS,
+    gather_tile,
+    stream_tile,
+    warp_backward,
+    warp_forward,
+)
 
 
 @pytest.mark.parametrize("index", range(16, 48))
@@ -47,34 +54,50 @@ def test_wide_offsets_give_the_same(
     inputs = exact_inputs(device, layout)
     with use_backend("triton"):
         narrow = evaluate(warp, inputs)
-        monkeypatch.setattr(triton_warp, "INT32_ELEMENTS", 0)
+        monkeypatch.setattr(_launch, "INT32_ELEMENTS", 0)
         wide = evaluate(warp, inputs)
     for name, result, expected in zip(NAMES, wide, narrow, strict=True):
         assert torch.equal(result, expected), name
+
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp64": 8}
+
+
+def jobs(capability: int, dtype: str, layout: str, wide: bool) -> list[Job]:
+    """Every kernel, for maps of 1024 channels."""
+    pointer, index = f"*{dtype}", "*i64" if wide else "*i32"
+    last = layout == "channels_last"
+    stream = stream_tile(1024, 1024, BYTES[dtype], last)
+    gather = gather_tile(1024, 1024, BYTES[dtype], last)
+    maps = ("feature", "scale", "output", "grad_output", "grad_feature", "grad_scale")
+    arguments: dict[str, object] = dict.fromkeys(maps, pointer)
+    arguments |= {"flow": "*fp32", "grad_flow": "*fp32", "head": index, "following": index}
+    arguments |= {"CHANNELS_LAST": last, "WIDE": wide, "DOUBLE": dtype == "fp64"}
+
+    def job(kernel: str, block: dict[str, int], warps: int) -> Job:
+        name = f"{kernel} sm_{capability} {dtype} {layout}"
+        module = "hpvod_ops.triton._warp_kernels"
+        return Job(name, f"{module}:{kernel}", capability, arguments | block, warps)
+
+    tiles = {"forward": stream, "grad_feature": gather, "grad_flow_scale": stream}
+    return [
+        job(f"{name}_kernel", {"PIXELS": tile.pixels, "CHANNELS": tile.channels}, tile.warps)
+        for name, tile in tiles.items()
+    ] + [job("link_kernel", {"PIXELS": LINK_PIXELS}, 4)]
 
 
 def test_compiles_ahead_of_time(tmp_path: Path) -> None:
     layouts = ("channels_last", "contiguous")
     variants = [(90, dtype, layout, False) for dtype in ("fp32", "bf16") for layout in layouts]
     variants += [(80, "fp16", "channels_last", True), (80, "fp64", "contiguous", True)]
-
-    environment = dict(os.environ, TRITON_CACHE_DIR=str(tmp_path))
-    environment.pop("TRITON_INTERPRET", None)
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    program = Path(__file__).with_name("compile_warp_triton.py")
-    command = [sys.executable, str(program), json.dumps(variants)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if "Cannot find ptxas" in done.stderr:
-        pytest.skip("Triton came without ptxas")
-    assert done.returncode == 0, done.stderr
-    ptx: dict[str, str] = json.loads(done.stdout)
-
-    assert sum("link" not in name for name in ptx) == 3 * len(variants)
-    for name, text in ptx.items():
-        if "channels_last" in name:
-            assert text.count("ld.global.v4.b32") >= 2, name
-            assert "ld.global.b16" not in text, name
-            assert "st.global.v4.b32" in text, name
+    for name, compiled in compile_kernels(
+        [job for variant in variants for job in jobs(*variant)], tmp_path
+    ).items():
+        assert compiled.stack == 0, f"{name} spills"
+        if "channels_last" in name and "link" not in name:
+            assert compiled.ptx.count("ld.global.v4.b32") >= 2, name
+            assert "ld.global.b16" not in compiled.ptx, name
+            assert "st.global.v4.b32" in compiled.ptx, name
 
 
 def test_reasons_why_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
