@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ class Updates:
 @functools.cache
 def updates(batch: int) -> Updates:
     """The frames from the fifth on."""
-    preprocess = Preprocess(ModelConfig.preset("resnet101"))
+    config = ModelConfig.preset("resnet101")
+    preprocess = Preprocess(dataclasses.replace(config, short_side=SIZE[0], long_side=SIZE[1]))
     frames = list(draw_clip(_FIRST + batch, SIZE))
     key, *images = (
         preprocess(frame, torch.device("cpu"), torch.float32)
