@@ -34,3 +34,38 @@ def test_ratios_are_of_the_rows_own_figures(tmp_path: Path) -> None:
 def test_missing_markers_are_named() -> None:
     with pytest.raises(ValueError, match=r"README.md has no <!-- results"):
         readme.insert("# hpvod", "tables")
+
+
+def density_row(**changes: object) -> dict[str, object]:
+    row = json.loads((readme.RESULTS / "cpu.json").read_text(encoding="utf-8"))[0]
+    row.update(op="masked_conv2d", layer="some_layer", updated=0.1003, density=0.1)
+    row.update(ms=2.0, floor_ms=1.0, peers={"dense": 18.0}, efficiency=0.9)
+    return {**row, **changes}
+
+
+def test_efficiency_is_shown_by_layer_and_density(tmp_path: Path) -> None:
+    rows = [
+        density_row(),
+        density_row(updated=1.0, density=1.0, ms=20.0),
+        density_row(layer="other"),
+    ]
+    (tmp_path / "cpu_density.json").write_text(json.dumps(rows))
+    (tmp_path / "cpu_density.png").touch()
+    text = readme.tables(tmp_path)
+    assert "![Time against density](bench/results/cpu_density.png)" in text
+    assert "Masked convolution, float32, batch 1, `cpu` backend:" in text
+    assert "| layer | dense, ms | 10 % | 100 % |" in text
+    assert "| some_layer | 18.000 | 0.90; 9.0x | 0.90; 0.9x |" in text
+    assert "| other | 18.000 | 0.90; 9.0x |  |" in text
+    assert text.endswith("**GPU**: not measured yet.\n")
+
+
+def test_ops_at_listed_pixels_have_a_table_of_their_own(tmp_path: Path) -> None:
+    rows = json.loads((readme.RESULTS / "cpu.json").read_text(encoding="utf-8"))[:1]
+    (tmp_path / "cpu.json").write_text(json.dumps([*rows, density_row()]))
+    lines = readme.tables(tmp_path).splitlines()
+    (line,) = (line for line in lines if "masked_conv2d" in line)
+    assert line.endswith(
+        "| some_layer | cpu | 1x1024x38x63 | float32 | 10.0 % | 2.000 | 0.90 | 2.00x | 9.0x |"
+    )
+    assert not any("of a copy" in line and "dense" in line for line in lines)
