@@ -232,6 +232,10 @@ def masked_conv2d(
         raise ValueError(_wrong_shape("mask", mask, expected_mask, x))
     if base.shape != expected:
         raise ValueError(_wrong_shape("base", base, expected, x))
+    if base.dtype != x.dtype:
+        raise TypeError(f"base must be {x.dtype}, as x is, not {base.dtype}")
+    if base.device != x.device:
+        raise ValueError(f"base is on {base.device}, but x is on {x.device}")
     out = base.clone(memory_format=torch.channels_last)
     listed = torch.nonzero_static(mask.flatten(), size=mask.numel(), fill_value=0)
     masked_conv2d_(
