@@ -11,6 +11,7 @@
 
 #include "simt/atomics.h"
 #include "simt/block.h"
+#include "simt/device.h"
 #include "simt/intrinsics.h"
 #include "simt/launch.h"
 #include "simt/types.h"

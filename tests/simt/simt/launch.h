@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <map>
 #include <string>
 #include <tuple>
 
@@ -11,8 +12,10 @@
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 
-enum cudaError_t { cudaSuccess = 0 };
-inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : "invalid argument";
+}
 inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
   std::memset(memory, value, bytes);
   return cudaSuccess;
@@ -20,8 +23,11 @@ inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaSt
 
 namespace simt {
 
+// What a kernel may have beyond kMaxSharedBytes; device.h grants it.
+inline std::map<const void*, size_t> granted_shared_bytes;
+
 // CUDA's limits; null, or which one the launch breaks.
-inline const char* refuse_launch(dim3 grid, dim3 block, size_t shared_bytes) {
+inline const char* refuse_launch(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes) {
   const auto volume = [](dim3 d) { return uint64_t{d.x} * d.y * d.z; };
   if (volume(grid) == 0 || volume(block) == 0) return "a grid and a block need at least 1 thread";
   if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
@@ -30,7 +36,11 @@ inline const char* refuse_launch(dim3 grid, dim3 block, size_t shared_bytes) {
   if (block.x > 1024 || block.y > 1024 || block.z > 64 || volume(block) > 1024) {
     return "a block has at most 1024 threads, and 64 along z";
   }
-  if (shared_bytes > kMaxSharedBytes) return "a block has at most 48 KiB of shared memory";
+  const auto granted = granted_shared_bytes.find(kernel);
+  const size_t limit = granted == granted_shared_bytes.end() ? kMaxSharedBytes : granted->second;
+  if (shared_bytes > limit) {
+    return "a block has at most 48 KiB of shared memory, or what its kernel was granted";
+  }
   return nullptr;
 }
 
@@ -41,7 +51,7 @@ inline const char* run_grid(const void* kernel, dim3 grid, dim3 block, size_t sh
   if (Block::current_block != nullptr) {
     Block::current_block->fail("a kernel launches a kernel (dynamic parallelism)");
   }
-  if (const char* reason = refuse_launch(grid, block, shared_bytes)) {
+  if (const char* reason = refuse_launch(kernel, grid, block, shared_bytes)) {
     report = std::string("simt: invalid launch: ") + reason + "; kernel " + kernel_name(kernel) +
              ", grid " + str({grid.x, grid.y, grid.z}) + ", block " +
              str({block.x, block.y, block.z}) + ", " + std::to_string(shared_bytes) +

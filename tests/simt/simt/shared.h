@@ -16,8 +16,10 @@
 
 namespace simt {
 
-// What every device grants a block without an opt-in that `hpvod::launch` does not make.
+// What every device grants a block; and what every device since sm_80 does to a kernel that
+// cudaFuncSetAttribute was called for.
 constexpr size_t kMaxSharedBytes = 48 * 1024;
+constexpr size_t kMaxOptInSharedBytes = 99 * 1024;
 
 class SharedMemory {
  public:
