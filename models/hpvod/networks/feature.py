@@ -15,6 +15,8 @@ STRIDE = 16
 class LayerUpdate(Protocol):
     """What partial feature updating (Section 3.2) does to the layers that it names.
 
+    This is its definition, dense and differentiable; `SparseNetwork` runs it.
+
     Between two calls every operation is pointwise or a strided 1x1 convolution: an active pixel is
     computed from active pixels alone. So these are all the layers whose inactive pixels are read.
     """
