@@ -24,7 +24,7 @@ MEMORY_FORMATS = {
 NETWORK_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Relative, in Euclidean norms: what a network's features may differ by from the reference's."""
 
-_SECONDS = 0.4  # of measuring, a contestant
+_SECONDS, _GPU_SECONDS = 0.4, 0.15  # of measuring, a contestant
 _PEER_ERROR = 1e-3  # relative, in float32: a peer that errs more computes something else
 
 
@@ -172,7 +172,9 @@ def _sparsity(density: float | None, ms: float, peers: Mapping[str, float]) -> d
 def _times(contestants: Mapping[str, Contestant], contest: Contest) -> tuple[dict[str, float], str]:
     if contest.device.type == "cuda":
         try:
-            times = graph_times(contestants, contest.device, seconds=_SECONDS, sets=contest.sets)
+            times = graph_times(
+                contestants, contest.device, seconds=_GPU_SECONDS, sets=contest.sets
+            )
         except RuntimeError:  # some contestant cannot be captured: all are timed without graphs
             torch.cuda.synchronize(contest.device)
         else:

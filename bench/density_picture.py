@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from bench import card
 from bench.card import INK, MUTED
 from bench.rows import Row
+from bench.sparse_network import NETWORK
 
 _COLUMNS = 4
 _WIDTH, _HEAD, _PANEL, _FOOT = 12.4, 1.25, 2.65, 0.95  # inches; _PANEL is a line of panels
@@ -73,8 +74,9 @@ def _panels(rows: Sequence[Row]) -> list[list[Row]]:
         row.backend: sum(other.ms for other in rows if other.backend == row.backend) for row in rows
     }
     fastest = min(total, key=lambda backend: total[backend])
+    layers = list(dict.fromkeys(row.more["layer"] for row in rows))
+    layers.sort(key=lambda layer: layer == NETWORK)  # the whole after its parts
     rows = sorted(rows, key=lambda row: float(row.more["density"]))
-    layers = dict.fromkeys(row.more["layer"] for row in rows)
     return [
         [row for row in rows if row.more["layer"] == layer and row.backend == fastest]
         for layer in layers

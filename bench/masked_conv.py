@@ -8,6 +8,7 @@ documents the rows.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -63,24 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _cases(options: argparse.Namespace) -> list[tuple[ModuleType, Any]]:
+    ops = (update_plan, sparse_network) if options.network else ()
     layers = [layer for layer in LAYERS if layer.name in options.layers]
-    return [
-        (op, case)
-        for dtype in (DTYPES[name] for name in options.dtypes)
-        for batch in options.batches
-        for op, case in (
-            *(
-                (masked_conv2d, masked_conv2d.Case(layer, density, batch, dtype))
-                for layer in layers
-                for density in options.densities
-            ),
-            *(
-                (op, op.Case(density, batch, dtype))
-                for op in ((update_plan, sparse_network) if options.network else ())
-                for density in options.densities
-            ),
-        )
-    ]
+    cases: list[tuple[ModuleType, Any]] = []
+    for dtype, batch in itertools.product(options.dtypes, options.batches):
+        for op, density in itertools.product(ops, options.densities):
+            cases.append((op, op.Case(density, batch, DTYPES[dtype])))
+        for layer, density in itertools.product(layers, options.densities):
+            case = masked_conv2d.Case(layer, density, batch, DTYPES[dtype])
+            cases.append((masked_conv2d, case))
+    return cases
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -4,7 +4,8 @@
 #   bench/on_gpu.sh OUT
 #
 # Leaves in the folder OUT: log.txt (every step's output, and a summary last), <gpu>.json and
-# <gpu>.png (both tables), <gpu>_bfloat16.json. Ends within 10 minutes, with a non-zero status
+# <gpu>.png (all tables), <gpu>_bfloat16.json, and of masked_conv.py <gpu>_density.json and .png in
+# bfloat16, <gpu>_float16_density.json and .png. Ends within 10 minutes, with a non-zero status
 # where a step failed. Wheels in the folder .whl, if there is one, are installed first.
 set -uo pipefail
 
@@ -56,32 +57,43 @@ fi
 step build 180 "$python" -m pip install -v --no-deps --no-build-isolation .
 step backends 30 "$python" -m hpvod_ops
 
-# Files that need packages this machine may not have are left out, unless they hold GPU tests.
+# Files that need packages this machine may not have are left out, unless they hold GPU tests. What
+# runs on the CPU is tested elsewhere.
 mapfile -t gpu_tests < <(grep -rl 'mark\.gpu' tests --include='test_*.py' | grep -v '^tests/ops/')
-step tests 150 "$python" -m pytest -q tests/ops -k 'not triton'
+step tests 120 "$python" -m pytest -q tests/ops -k 'not triton and not nvcc and not cpu'
 if ((${#gpu_tests[@]})); then
-  step gpu_tests 60 "$python" -m pytest -q -m gpu "${gpu_tests[@]}"
+  step gpu_tests 45 "$python" -m pytest -q -m gpu "${gpu_tests[@]}"
 fi
+
+# Without torch's cache of allocations every tensor has bounds of its own. The cases repeat their
+# dtypes and layouts every eight: ten in a row have them all.
+sanitizer=(compute-sanitizer --error-exitcode 9 --target-processes all)
+cases=("tests/ops/test_update_plan.py::test_is_what_the_definition_says[cuda-"{10..14}"]")
+for op in warp masked_conv2d masked_max_pool2d warp_pixels; do
+  cases+=("tests/ops/test_$op.py::test_agrees_with_reference[cuda-"{10..19}"]")
+done
+sanitize() {
+  step "$1" "$2" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "${sanitizer[@]}" --tool "$1" \
+    "$python" -m pytest -q "${cases[@]}"
+}
+sanitize memcheck 75
 
 kind=$("$python" -c 'import sys; sys.path.append("."); import torch
 from bench.machine import device_kind
 print(device_kind(torch.device("cuda")))' 2>>"$log") || kind=gpu
 model=(--device cuda --model resnet101 --short-side 600)
-step speed 240 "$python" bench/speed.py "${model[@]}" --json "$out/$kind.json"
-step bfloat16 60 "$python" bench/speed.py "${model[@]}" --only methods --dtype bfloat16 \
+density=(bench/masked_conv.py --device cuda --densities 0.1 0.4 1)
+step density 120 "$python" "${density[@]}" --dtypes bfloat16 --json "$out/${kind}_density.json"
+step speed 150 "$python" bench/speed.py "${model[@]}" --json "$out/$kind.json"
+step float16 75 "$python" "${density[@]}" --dtypes float16 \
+  --json "$out/${kind}_float16_density.json"
+step bfloat16 40 "$python" bench/speed.py "${model[@]}" --only methods --dtype bfloat16 \
   --json "$out/${kind}_bfloat16.json"
 
-# Without torch's cache of allocations every tensor has bounds of its own. The cases repeat their
-# dtypes and layouts every eight: ten in a row have them all.
-export PYTORCH_NO_CUDA_MEMORY_CACHING=1
-sanitizer=(compute-sanitizer --error-exitcode 9 --target-processes all)
-cases=("tests/ops/test_warp.py::test_agrees_with_reference[cuda-"{10..19}"]")
-step memcheck 120 "${sanitizer[@]}" --tool memcheck "$python" -m pytest -q "${cases[@]}"
-step racecheck 90 "${sanitizer[@]}" --tool racecheck "$python" -m pytest -q "${cases[@]}"
-
-unset PYTORCH_NO_CUDA_MEMORY_CACHING
 # Last, with the time that is left: Triton compiles kernels anew for most of these cases.
+sanitize racecheck 75
 step triton 240 "$python" -m pytest -q tests/ops -k triton
+step nvcc 120 "$python" -m pytest -q tests/ops -k nvcc
 
 {
   printf '\n=== summary, %s\n' "$(nvidia-smi --query-gpu=name --format=csv,noheader 2>&1 | head -n 1)"

@@ -22,6 +22,7 @@ from hpvod.sparse_network import SparseNetwork
 from hpvod_ops import update_plan, use_backend
 
 _MODEL = "resnet101"
+NETWORK = "network"  # the layer of its rows
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
         moved=sum(tensor.nbytes for tensor in (*parameters, image, *truth)),
         operations=counter.get_total_flops(),
         density=float((q <= 0).double().mean()),
-        columns={"layer": "network", "model": _MODEL, "updated": float((q <= 0).double().mean())},
+        columns={"layer": NETWORK, "model": _MODEL, "updated": float((q <= 0).double().mean())},
     )
 
 

@@ -239,7 +239,7 @@ def test_on_gpu_goes_on_after_a_failure_and_says_so(tmp_path: Path) -> None:
         (tools / name).write_text(
             "#!/bin/bash\n"
             'echo "$(basename "$0") $*"\n'
-            '[[ "$*" == *"-q tests/ops -k not triton" ]] && exit 3\n'
+            '[[ "$*" == *"-q tests/ops -k not triton"* ]] && exit 3\n'
             '[[ "$*" == *device_kind* ]] && exit 1\n'
             "exit 0\n"
         )
@@ -259,10 +259,16 @@ def test_on_gpu_goes_on_after_a_failure_and_says_so(tmp_path: Path) -> None:
     status = dict(re.fullmatch(r"(\w+) +\d+ s  (.*)", line).groups() for line in summary)
     assert status.pop("tests") == "failed with status 3"
     assert set(status.values()) == {"passed"}
-    steps = {"build", "backends", "speed", "bfloat16", "memcheck", "racecheck", "triton"}
-    assert steps <= set(status)
+    steps = {"build", "backends", "speed", "density", "float16", "bfloat16"}
+    assert steps | {"memcheck", "racecheck", "triton", "nvcc"} <= set(status)
     assert "pip install -v --no-deps --no-build-isolation ." in log
     assert f"--json {out}/gpu.json" in log
+    assert f"--dtypes bfloat16 --json {out}/gpu_density.json" in log
+    sanitized = re.findall(r"^compute-sanitizer .*", log, re.MULTILINE)
+    assert len(sanitized) == 2
+    assert all(
+        "test_masked_conv2d.py::test_agrees_with_reference[cuda-19]" in line for line in sanitized
+    )
     assert sorted(path.name for path in out.iterdir()) == ["log.txt"]
 
 
