@@ -14,6 +14,8 @@ from hpvod.aggregation import aggregate
 from hpvod.method import Method
 from hpvod.model import HPVODModel
 from hpvod.motion import Consistency, Motion, Stages
+from hpvod.networks.flow import FlowNetwork
+from hpvod.packed_flow import PackedFlow
 from hpvod.packed_network import PackedNetwork
 from hpvod.partial_update import FullUpdate, PartialUpdate, Propagation, Update
 from hpvod.preprocess import Frame, Preprocess
@@ -75,6 +77,7 @@ class VideoDetector:
         self._consistency = consistency
         self._stages: Stages = stages or (lambda name: nullcontext())
         self._preprocess = Preprocess(model.config)
+        self._flow: PackedFlow | None = None
         self._packed: PackedNetwork | None = None
         self._network: SparseNetwork | None = None
         self.reset()
@@ -203,7 +206,7 @@ class VideoDetector:
 
     def _motion(self, k: Tensor, i: Tensor) -> Motion:
         return Motion(
-            self.model.flow,
+            self._flow_network(),
             k,
             i,
             tau=self.method.tau,
@@ -212,6 +215,15 @@ class VideoDetector:
             consistency=self._consistency,
             stages=self._stages,
         )
+
+    def _flow_network(self) -> FlowNetwork | PackedFlow:
+        """N_flow as it runs fastest on the model's device."""
+        if next(self.model.flow.parameters()).device.type != "cpu":
+            network: FlowNetwork = self.model.flow
+            return network
+        if self._flow is None:
+            self._flow = PackedFlow(self.model.flow)
+        return self._flow
 
     def _is_key(self, index: int, motion: Motion) -> bool:
         """Eq. 8: every so many frames, or by Eq. 9."""
@@ -251,7 +263,7 @@ class VideoDetector:
         if others:
             with self._stages("flow"):
                 keys = torch.cat([by_index[j][0].image for j in others])
-                flows = self.model.flow(i.image.expand_as(keys), keys).flow
+                flows = self._flow_network()(i.image.expand_as(keys), keys).flow
             with self._stages("aggregation"):
                 for j, flow in zip(others, flows.split(1), strict=True):
                     onto_i[j] = by_index[j][1].warped(flow)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from hpvod.networks.flow import FlowNetwork, FlowOutput
+from hpvod.networks.flow import FlowOutput
 from hpvod_ops import UpdatePlan, update_plan
 
 Stages = Callable[[str], AbstractContextManager[object]]
@@ -26,7 +26,7 @@ class Motion:
     Only adaptive schedules and partial updates read Q.
 
     Args:
-        network: the flow network.
+        network: the flow network, called with I_i and I_k.
         k: the key frame I_k, [1, 3, H, W].
         i: the current frame I_i, likewise.
         tau: of Eq. 6.
@@ -38,7 +38,7 @@ class Motion:
 
     def __init__(
         self,
-        network: FlowNetwork,
+        network: Callable[[Tensor, Tensor], FlowOutput],
         k: Tensor,
         i: Tensor,
         *,

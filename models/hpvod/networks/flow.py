@@ -21,9 +21,9 @@ _ENCODER = (
     ("conv6_1", 1024, 3, 1),
 )
 _DECODER = (("conv5_1", 512), ("conv4_1", 256), ("conv3_1", 128), ("conv2", 64))
-_NEGATIVE_SLOPE = 0.1
+NEGATIVE_SLOPE = 0.1
 # The pre-trained flow is in units of 20 image pixels; a feature pixel is 16, the input half size.
-_FLOW_SCALE = 2.5
+FLOW_SCALE = 2.5
 
 
 class FlowOutput(NamedTuple):
@@ -37,7 +37,7 @@ class FlowOutput(NamedTuple):
     """DFF's factor [N, C, h, w] on the propagated features, where the network has that head."""
 
 
-class _Refinement(nn.Module):
+class Refinement(nn.Module):
     """One level up in the decoder."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -47,10 +47,11 @@ class _Refinement(nn.Module):
         self.deconv = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """[N, inputs, h, w] and a skip of twice the size to skip + outputs + 2 channels."""
         # Padding 1 is the references' crop at offset (1, 1); the far edge is cropped to the skip.
         height, width = skip.shape[-2:]
         flow = self.upsample_flow(self.flow(x))[..., :height, :width]
-        deconv = F.leaky_relu(self.deconv(x)[..., :height, :width], _NEGATIVE_SLOPE)
+        deconv = F.leaky_relu(self.deconv(x)[..., :height, :width], NEGATIVE_SLOPE)
         return torch.cat((skip, deconv, flow), dim=1)
 
 
@@ -74,7 +75,7 @@ class FlowNetwork(nn.Module):
         self.decoder = nn.ModuleDict()
         for skip, count in _DECODER:
             outputs = round(width * count)
-            self.decoder[skip] = _Refinement(inputs, outputs)
+            self.decoder[skip] = Refinement(inputs, outputs)
             inputs = channels[skip] + outputs + 2
         self.flow = nn.Conv2d(inputs, 2, 3, padding=1)
         self.quality = nn.Conv2d(inputs, 1, 3, padding=1)
@@ -102,10 +103,10 @@ class FlowNetwork(nn.Module):
         x = F.avg_pool2d(torch.cat((current, key), dim=1), 2, ceil_mode=True) / 255
         skips: dict[str, Tensor] = {}
         for name, convolution in self.encoder.items():
-            x = F.leaky_relu(convolution(x), _NEGATIVE_SLOPE)
+            x = F.leaky_relu(convolution(x), NEGATIVE_SLOPE)
             skips[name] = x
         for name, refinement in self.decoder.items():
             x = refinement(x, skips[name])
         x = F.avg_pool2d(x, 2, ceil_mode=True)
         scale = None if self.scale is None else self.scale(x)
-        return FlowOutput(self.flow(x) * _FLOW_SCALE, self.quality(x), scale)
+        return FlowOutput(self.flow(x) * FLOW_SCALE, self.quality(x), scale)
