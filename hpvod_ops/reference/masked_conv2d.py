@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hpvod_ops.pixels import PixelList
-from hpvod_ops.reference.listed import write_at
+from hpvod_ops.reference._listed import write_at
 
 
 def masked_conv2d_(

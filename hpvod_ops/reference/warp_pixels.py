@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpvod_ops.pixels import PixelList
-from hpvod_ops.reference.listed import write_at
+from hpvod_ops.reference._listed import write_at
 from hpvod_ops.reference.warp import warp
 
 

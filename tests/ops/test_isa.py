@@ -15,8 +15,14 @@ TESTS = Path(__file__).parents[1]
 ISAS = ("portable", "avx2", "avx512")
 
 
+KERNELS = {path.stem for path in (TESTS.parent / "csrc" / "cpu" / "isa").glob("*.cpp")}
+OPS = sorted(op for op in KERNELS if (TESTS / "ops" / f"test_{op}.py").exists())
+CHOSEN = "(cpu and (agrees or exact)) or threads or depends_on_no_other"
+
+
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("isa", ISAS[:2])
-def test_older_instruction_sets_pass_the_same_tests(isa: str) -> None:
+def test_older_instruction_sets_pass_the_same_tests(isa: str, op: str) -> None:
     if ISAS.index(isa) >= ISAS.index(native.cpu_isa()):
         pytest.skip(f"this processor's own path is {native.cpu_isa()}")
     code = "from hpvod_ops import native; print('isa', native.cpu_isa())"
@@ -25,9 +31,9 @@ def test_older_instruction_sets_pass_the_same_tests(isa: str) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert used.stdout == f"isa {isa}\n", used.stderr
-    tests = str(TESTS / "ops" / "test_warp.py")
+    tests = str(TESTS / "ops" / f"test_{op}.py")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "cpu and (agrees or exact or threads)", tests],
+        [sys.executable, "-m", "pytest", "-q", "-k", CHOSEN, tests],
         env=environment,
         capture_output=True,
         text=True,
