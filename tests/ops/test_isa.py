@@ -13,8 +13,6 @@ from hpvod_ops import native
 
 TESTS = Path(__file__).parents[1]
 ISAS = ("portable", "avx2", "avx512")
-
-
 KERNELS = {path.stem for path in (TESTS.parent / "csrc" / "cpu" / "isa").glob("*.cpp")}
 OPS = sorted(op for op in KERNELS if (TESTS / "ops" / f"test_{op}.py").exists())
 CHOSEN = "(cpu and (agrees or exact)) or threads or depends_on_no_other"
