@@ -10,13 +10,25 @@ import triton
 import triton.language as tl
 
 from hpvod_ops.triton._listed import split_index
+from hpvod_ops.triton._narrow import INTERPRETED
 
 ACTIVE, HALO, REACHED, INACTIVE = (tl.constexpr(kind) for kind in range(4))
 FIELDS = tl.constexpr(8)  # number, kind, ratio, dilation, height, width, offset, first tile
 UNSPECIALIZED = ("batch", "mask_height", "mask_width", "sets")
 
 
-@triton.jit(do_not_specialize=("plane",))
+@triton.jit
+def _is_below(q, position, plane, limit):
+    live = position < plane
+    value = tl.load(q + position, mask=live, other=0)
+    if INTERPRETED and q.dtype.element_ty == tl.bfloat16:
+        # The interpreter takes the smallest bfloat16 for 0.
+        bits = value.to(tl.int16, bitcast=True).to(tl.int32) << 16
+        value = bits.to(tl.float32, bitcast=True)
+    return live & (value.to(tl.float64) <= limit)
+
+
+@triton.jit(do_not_specialize=("key_from", "plane"))
 def mask_kernel(
     q,  # [N, h, w]
     forced_key,  # bool [N] or None
@@ -24,32 +36,30 @@ def mask_kernel(
     is_key,  # bool [N]
     changed,  # int32 [N]
     tau: tl.float64,
-    gamma: tl.float64,
+    key_from,  # a frame with so many changed positions is a key frame
     plane,  # h * w
     POSITIONS: tl.constexpr,
 ):
     image = tl.program_id(0).to(tl.int64)
     q += image * plane
     mask += image * plane
+    # A number handed on to a function would become float32 in the interpreter.
+    limit = tl.full((POSITIONS,), tau, tl.float64)
     below = tl.zeros((POSITIONS,), tl.int32)
     for first in range(0, plane, POSITIONS):
         position = first + tl.arange(0, POSITIONS)
-        value = tl.load(q + position, mask=position < plane, other=float("inf")).to(tl.float64)
-        below += ((value <= tau) & (position < plane)).to(tl.int32)
+        below += _is_below(q, position, plane, limit).to(tl.int32)
     total = tl.sum(below, axis=0)
     tl.store(changed + image, total)
     if forced_key is None:
-        # In float64: a float32 share can exceed a gamma that the true one only equals.
-        share = total.to(tl.float64) / tl.maximum(plane, 1).to(tl.float64)
-        key = tl.where(share > gamma, 1, 0)
+        key = tl.where(total >= key_from, 1, 0)
     else:
         key = tl.load(forced_key + image).to(tl.int32)
     tl.store(is_key + image, key != 0)
     for first in range(0, plane, POSITIONS):
         position = first + tl.arange(0, POSITIONS)
-        value = tl.load(q + position, mask=position < plane, other=0).to(tl.float64)
         # Integers: the interpreter has no booleans of one scalar and one block.
-        update = (value <= tau).to(tl.int32) | key
+        update = _is_below(q, position, plane, limit).to(tl.int32) | key
         tl.store(mask + position, update != 0, mask=position < plane)
 
 
@@ -59,16 +69,15 @@ def _set_of(tile, sets, SETS: tl.constexpr):
     number, kind, ratio, dilation = sets[0], sets[1], sets[2], sets[3]
     height, width, offset, first_tile = sets[4], sets[5], sets[6], sets[7]
     for place in tl.static_range(1, SETS):
-        first: tl.constexpr = place * FIELDS
-        later = tile >= sets[first + 7]
-        number = tl.where(later, sets[first], number)
-        kind = tl.where(later, sets[first + 1], kind)
-        ratio = tl.where(later, sets[first + 2], ratio)
-        dilation = tl.where(later, sets[first + 3], dilation)
-        height = tl.where(later, sets[first + 4], height)
-        width = tl.where(later, sets[first + 5], width)
-        offset = tl.where(later, sets[first + 6], offset)
-        first_tile = tl.where(later, sets[first + 7], first_tile)
+        later = tile >= sets[place * FIELDS + 7]
+        number = tl.where(later, sets[place * FIELDS], number)
+        kind = tl.where(later, sets[place * FIELDS + 1], kind)
+        ratio = tl.where(later, sets[place * FIELDS + 2], ratio)
+        dilation = tl.where(later, sets[place * FIELDS + 3], dilation)
+        height = tl.where(later, sets[place * FIELDS + 4], height)
+        width = tl.where(later, sets[place * FIELDS + 5], width)
+        offset = tl.where(later, sets[place * FIELDS + 6], offset)
+        first_tile = tl.where(later, sets[place * FIELDS + 7], first_tile)
     return number, kind, ratio, dilation, height, width, offset, first_tile
 
 

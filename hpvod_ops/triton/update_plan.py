@@ -8,6 +8,7 @@ would take longer. A pixel is tested twice rather than remembered: U is small an
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Sequence
 
@@ -56,9 +57,17 @@ def update_plan(
     with _launch.active(q.device):
         if batch > 0:
             mask_kernel[(batch,)](
-                q, key, mask, is_key, changed, tau, gamma, plane, POSITIONS=FRAME_POSITIONS
+                q,
+                key,
+                mask,
+                is_key,
+                changed,
+                tau,
+                _key_from(gamma, plane),
+                plane,
+                POSITIONS=FRAME_POSITIONS,
             )
-        tiled, tiles = _tiled_sets(tuple(sets), batch)
+        tiled, tiles = _tiled_sets(tuple(sets), batch, TILE_PIXELS)
         if len(tiled) < len(counts) * FIELDS.value:
             counts.zero_()  # a list without room has no tile to say that it is empty
         if tiles == 0:
@@ -73,7 +82,13 @@ def update_plan(
 
 
 @functools.cache
-def _tiled_sets(sets: tuple[int, ...], batch: int) -> tuple[tuple[int, ...], int]:
+def _key_from(gamma: float, plane: int) -> int:
+    """The least number of positions whose share of the plane is larger than gamma."""
+    return bisect.bisect_right(range(plane + 1), gamma, key=lambda number: number / max(plane, 1))
+
+
+@functools.cache
+def _tiled_sets(sets: tuple[int, ...], batch: int, tile_pixels: int) -> tuple[tuple[int, ...], int]:
     """The sets that have pixels at all, FIELDS integers each, and how many tiles they are."""
     fields: list[int] = []
     tiles = 0
@@ -82,5 +97,5 @@ def _tiled_sets(sets: tuple[int, ...], batch: int) -> tuple[tuple[int, ...], int
         size = batch * described[3] * described[4]
         if size > 0:
             fields += [number, *described, tiles]
-            tiles += triton.cdiv(size, TILE_PIXELS)
+            tiles += triton.cdiv(size, tile_pixels)
     return tuple(fields), tiles

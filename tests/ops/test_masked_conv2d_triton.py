@@ -58,6 +58,22 @@ def split_all_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_launch, "processors", lambda _: 8)
 
 
+@pytest.mark.parametrize("index", [*range(1, 19), 21, 24, 28, 31])
+def test_random_cases(index: int, device: torch.device) -> None:
+    inputs = random_inputs(index, device)
+    check_against_reference(evaluate(convolve, inputs), inputs)
+
+
+@pytest.mark.parametrize("index", [7, 13])
+def test_a_program_does_one_tile_after_another(
+    index: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_conv, "PROGRAMS_PER_PROCESSOR", 1)
+    monkeypatch.setattr(_launch, "processors", lambda _: 1)
+    inputs = random_inputs(index, device)
+    check_against_reference(evaluate(convolve, inputs), inputs)
+
+
 @pytest.mark.parametrize("index", [3, 5, 6, 7, 11, 12, 13, 15, 30, 33, 38])
 def test_split_sums(index: int, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     split_all_sums(monkeypatch)
