@@ -69,7 +69,8 @@ def pack_conv2d(weight: Tensor, bias: Tensor | None = None) -> PackedConv2d:
     else:
         packed = weight.permute(0, 2, 3, 1).contiguous()
     if bias is not None:
-        bias = bias.to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
+        wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        bias = bias.to(wide).contiguous()
     return PackedConv2d(
         weight=packed,
         bias=bias,

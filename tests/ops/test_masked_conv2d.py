@@ -124,8 +124,9 @@ def test_the_same_bits_every_run(dtype: torch.dtype, backend_device: torch.devic
         assert torch.equal(bits(evaluate(convolve, inputs)), bits(first))
 
 
-@pytest.mark.parametrize("channels", [(3, 64), (64, 64), (65, 100), (130, 17)], ids=str)
-@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(
+    ("kernel", "channels"), [(3, (3, 64)), (1, (64, 64)), (3, (65, 100)), (1, (130, 17))], ids=str
+)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_pixel_depends_on_no_other(
     dtype: torch.dtype, kernel: int, channels: tuple[int, int]
@@ -342,6 +343,22 @@ def test_runs_in_a_cuda_graph(kernel_device: torch.device) -> None:
         assert torch.equal(out, evaluate(convolve, expected))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel_backend", ["cuda", "triton"], indirect=True)
+def test_the_functional_form_runs_in_a_cuda_graph(kernel_device: torch.device) -> None:
+    """Nothing waits for the device: capturing would fail."""
+    inputs = exact_inputs(kernel_device)
+    mask = inputs.mask.to(kernel_device)
+    arguments = (inputs.x, inputs.weight, inputs.bias, mask, inputs.out)
+    masked_conv2d(*arguments, padding=1)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = masked_conv2d(*arguments, padding=1)
+    mask.logical_not_()
+    graph.replay()
+    assert torch.equal(result, masked_conv2d(*arguments, padding=1))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_packs_for_the_backend(
     dtype: torch.dtype, backend: str, backend_device: torch.device
@@ -361,6 +378,9 @@ def test_packs_for_the_backend(
 
 def test_packing_takes_any_strides(backend_device: torch.device) -> None:
     inputs = exact_inputs(backend_device)
+    strided = inputs.bias.repeat_interleave(2)[::2]
+    result = evaluate(convolve, replace(inputs, bias=strided))
+    assert torch.equal(result, evaluate(convolve, inputs))
     weight = inputs.weight.contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
     for each in (weight, inputs.weight.transpose(2, 3).contiguous().transpose(2, 3)):
