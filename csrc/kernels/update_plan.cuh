@@ -96,7 +96,7 @@ struct PlanMask {
 
 // The sum over the block, for every thread. `partial` is shared memory that no thread still reads.
 template <int kWarps>
-HPVOD_HOST_DEVICE int block_sum(int value, int (&partial)[kWarps]) {
+__device__ __forceinline__ int block_sum(int value, int (&partial)[kWarps]) {
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) {
     value += __shfl_xor_sync(0xffffffffu, value, lanes);

@@ -38,8 +38,10 @@ def test_compiles_without_local_memory(
     if architecture == "newest":
         listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True)
         architecture = str(max(map(int, re.findall(r"compute_(\d+)", listed.stdout))))
-    target = tmp_path / "kernels.cubin"
-    command = [nvcc, "-std=c++17", f"-arch=sm_{architecture}", "-Xptxas", "-v", "-cubin"]
+    target = tmp_path / "kernels.o"
+    # The host's pass as well: it finds what -cubin lets through, such as a barrier in a function
+    # that is for the host too.
+    command = [nvcc, "-std=c++17", f"-arch=sm_{architecture}", "-Xptxas", "-v", "-c"]
     done = subprocess.run([*command, "-o", target, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     functions = FUNCTION.findall(done.stderr)
