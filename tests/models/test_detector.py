@@ -13,6 +13,7 @@ from hpvod.detector import VideoDetector
 from hpvod.folding import fold_batch_norm
 from hpvod.method import PRESETS, Method
 from hpvod.model import build_model
+from hpvod.packed_flow import PackedFlow
 from hpvod.preprocess import Preprocess
 from hpvod.sparse_network import SparseNetwork
 
@@ -67,7 +68,7 @@ def assert_close_detections(a, b):
 
 @contextmanager
 def calls(model, monkeypatch):
-    """Counts images, by network, that go through a model, densely or not."""
+    """Counts images, by network, that go through a model's own modules or packed ones."""
     counts = Counter()
 
     def counted(name, method):
@@ -77,11 +78,12 @@ def calls(model, monkeypatch):
 
         return call
 
-    for name, method in (
-        ("features", SparseNetwork.feature),
-        ("embedding", SparseNetwork.embedding),
+    for name, network, method in (
+        ("features", SparseNetwork, "feature"),
+        ("embedding", SparseNetwork, "embedding"),
+        ("flow", PackedFlow, "__call__"),
     ):
-        monkeypatch.setattr(SparseNetwork, method.__name__, counted(name, method))
+        monkeypatch.setattr(network, method, counted(name, getattr(network, method)))
     hooks = [
         network.register_forward_hook(
             lambda module, inputs, output, name=name: counts.update({name: len(inputs[0])})
