@@ -14,7 +14,7 @@ from hpvod_ops.triton._narrow import INTERPRETED
 
 ACTIVE, HALO, REACHED, INACTIVE = (tl.constexpr(kind) for kind in range(4))
 FIELDS = tl.constexpr(8)  # number, kind, ratio, dilation, height, width, offset, first tile
-UNSPECIALIZED = ("batch", "mask_height", "mask_width", "sets")
+UNSPECIALIZED = ("batch", "mask_height", "mask_width")
 
 
 @triton.jit

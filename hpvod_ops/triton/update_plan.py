@@ -19,7 +19,8 @@ from torch import Tensor
 from hpvod_ops.triton import _launch
 from hpvod_ops.triton._update_plan_kernels import FIELDS, count_kernel, list_kernel, mask_kernel
 
-FRAME_POSITIONS = 1024  # of U at a time
+FRAME_POSITIONS = 4096  # of U at a time: all of a 600 x 1000 frame's
+FRAME_WARPS = 8
 TILE_PIXELS = 1024  # of a list
 SCANNED_TILES = 1024  # at a time
 
@@ -42,7 +43,7 @@ def update_plan(
         q: [N, 1, h, w], of any strides.
         tau: U is 1 where Q <= tau, which is a number of q's dtype.
         gamma: a frame is a key frame where more than this share of U is 1.
-        key: bool [N], decides in place of gamma; or None.
+        key: bool [N], of any stride, decides in place of gamma; or None.
         sets: L times (kind, ratio, dilation, height, width, offset): which pixels list l holds, and
             where in `pixels` it begins; kind: 0 active, 1 halo, 2 reached, 3 inactive.
         mask: bool [N, 1, h, w], gets U, all ones for a key frame.
@@ -54,6 +55,7 @@ def update_plan(
     batch, _, mask_height, mask_width = q.shape
     plane = mask_height * mask_width
     q = q.contiguous()
+    key = None if key is None else key.contiguous()
     with _launch.active(q.device):
         if batch > 0:
             mask_kernel[(batch,)](
@@ -66,6 +68,7 @@ def update_plan(
                 _key_from(gamma, plane),
                 plane,
                 POSITIONS=FRAME_POSITIONS,
+                num_warps=FRAME_WARPS,
             )
         tiled, tiles = _tiled_sets(tuple(sets), batch, TILE_PIXELS)
         if len(tiled) < len(counts) * FIELDS.value:
