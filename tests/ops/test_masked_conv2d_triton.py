@@ -190,3 +190,19 @@ def test_compiles_ahead_of_time(tmp_path: Path) -> None:
         if "fp32" not in name:
             instruction = "wgmma.mma_async" if "sm_90" in name else "mma.sync"
             assert instruction in compiled.ptx, name
+
+
+@pytest.mark.gpu
+def test_beyond_int32(device: torch.device) -> None:
+    # 2^31 elements and some: 4 GiB a map.
+    x, out = (
+        torch.zeros(1, 2**13, 2**14 + 1, 16, dtype=torch.float16, device=device) for _ in range(2)
+    )
+    rows, results = x.view(-1, 16), out.view(-1, 16)
+    rows[-10:] = torch.arange(160, device=device).view(10, 16)
+    last = torch.arange(len(rows) - 10, len(rows), dtype=torch.int32, device=device)
+    pixels = PixelList(last, torch.full((1,), 10, dtype=torch.int32, device=device))
+    with use_backend("triton"):
+        weight = pack_conv2d(torch.eye(16, dtype=torch.float16, device=device)[:, :, None, None])
+        masked_conv2d_(out.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight, pixels)
+    assert torch.equal(results[-20:], rows[-20:])
