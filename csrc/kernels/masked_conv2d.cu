@@ -44,11 +44,11 @@ cudaError_t examine(int device, Gpu& gpu) {
          address(conv_at_pixels_mma<Half, 8>), address(conv_at_pixels_mma<Half, 1>)});
     if (error != cudaSuccess) return error;
     error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        &gpu.mma_blocks, address(conv_at_pixels_mma<BFloat16, 8>), kConvThreads, sizeof(MmaShared));
+        &gpu.mma_blocks, address(conv_at_pixels_mma<BFloat16, 8>), kMmaThreads, sizeof(MmaShared));
     if (error != cudaSuccess) return error;
   }
   error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-      &gpu.fma_blocks, address(conv_at_pixels_fma<float, kVectorWidth<float>>), kConvThreads, 0);
+      &gpu.fma_blocks, address(conv_at_pixels_fma<float, kVectorWidth<float>>), kFmaThreads, 0);
   if (error != cudaSuccess) return error;
   int multiprocessors = 0;
   error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
@@ -102,8 +102,8 @@ Plan make_plan(const MaskedConv2d& params, const Gpu& gpu) {
       shape.in_channels == 0 || vectors_fit<T>(shape.in_channels, params.input, params.weight);
   plan.steps = plan.vectors ? taps(shape) * divide_up(shape.in_channels, step)
                             : divide_up(taps(shape) * shape.in_channels, step);
-  int64_t most_pieces = 1;  // of a tile
-  while ((most_pieces + 1) * (most_pieces + 1) <= plan.steps) ++most_pieces;
+  int most_pieces = 1;  // of a tile
+  while (ConvTiling::may_be_cut(plan.steps, most_pieces)) ++most_pieces;
   const auto most_items = [&](int64_t rows, int64_t columns) {
     return most_pieces * divide_up(params.capacity, rows) * divide_up(shape.out_channels, columns);
   };
@@ -200,8 +200,8 @@ const char* launch_typed(const MaskedConv2d& params, const Gpu& gpu, Stream stre
   }
   const ConvWorkspace pieces{reinterpret_cast<int*>(workspace), workspace + plan.counter_bytes};
   const auto launch_kernel = [&](auto kernel, size_t shared_bytes) {
-    return launch(kernel, dim3(plan.grid), dim3(kConvThreads), shared_bytes, stream, maps, list,
-                  size, pieces);
+    return launch(kernel, dim3(plan.grid), dim3(mma ? kMmaThreads : kFmaThreads), shared_bytes,
+                  stream, maps, list, size, pieces);
   };
   if constexpr (sizeof(T) == 2) {
     if (mma) {

@@ -7,16 +7,15 @@
 // the GPU alone, since only the device knows how many pixels are listed: from that count, each
 // block works out what its share is.
 //
-// What limits it, by reckoning for an H100 (132 multiprocessors at 1.7 GHz; nothing here has been
-// measured). A tile of 128 x 128 x 64 takes 512 mma of 2048 multiply-adds, some 800 cycles at
-// the two thirds of the 2048 a cycle that mma.sync, other than wgmma, can get from Hopper; its
-// fragments take 192 ldmatrix of 512 bytes, 768 cycles of shared memory: both pipes are near
-// full, at some 600 Tflop/s. To fill it, 32 KiB come from L2, 41 bytes a cycle of the 64 or so
-// that a multiprocessor gets. So 3x3 layers with many pixels run at the rate of mma.sync. 1x1
-// layers at the large strides move more than they compute: 64 -> 256 channels with a residual
-// is 60 flop a byte, where the ridge is at 180, and memory limits them. With few pixels
-// it is latency (some 2 us to begin, end and fill the pipeline), and the time to read the
-// weights from L2.
+// What limits it, by reckoning for an H100 (132 multiprocessors at 1.75 GHz; nothing here has
+// been measured). A step of a tile of 128 x 128 x 64 is 512 mma of 2048 multiply-adds: 800 cycles
+// at the 1340 a cycle, two thirds of wgmma's, that mma.sync is said to reach there. Shared memory
+// takes 512 cycles for its 128 ldmatrix and 256 for what is copied in, so it keeps up. L2 does
+// not: 32 KiB a step are 41 bytes a cycle, of the 25 to 30 that each multiprocessor gets when all
+// read at once. So 3x3 layers with many pixels are limited by L2, at some 400 Tflop/s. 1x1
+// layers at the large strides are limited by memory: 64 -> 256 channels with a residual is 60
+// flop a byte. Layers with few pixels are limited by latency, some 2 us to begin, fill the
+// pipeline and end, and by reading the weights, which no other pixels share, from L2.
 //
 // Indices. A pixel, a channel, a step and a tile each fit an int, masked_conv2d.cu sees to that;
 // an element of a map takes 64 bits.
@@ -27,8 +26,6 @@
 #include "vector.h"
 
 namespace hpvod {
-
-constexpr int kConvThreads = 256;
 
 template <typename T>
 struct ConvMaps {
@@ -69,10 +66,13 @@ struct ConvItem {
 };
 
 // How `blocks` blocks share the product. Full rounds of tiles are computed whole. The tiles of
-// the last, part-filled round are cut along the sum, so that all blocks have a piece; each piece
+// the last, part-filled round are cut along the sum, so that more blocks have a piece; each piece
 // is a tile of partial sums in the workspace, which whoever is last to finish adds up. That
-// takes about a step a piece, so cutting deeper than the root of the steps gains nothing.
+// takes about a step a piece, and some steps to begin with: where one piece more would save less,
+// there is none.
 struct ConvTiling {
+  static constexpr int kTileSteps = 4;  // as long as it takes to begin and to end a tile
+
   int steps;
   int blocks;
   int whole;   // tiles of full rounds
@@ -82,7 +82,12 @@ struct ConvTiling {
   HPVOD_HOST_DEVICE ConvTiling(int tiles, int steps, int blocks)
       : steps(steps), blocks(blocks), whole(tiles / blocks * blocks), rest(tiles - whole) {
     pieces = 1;
-    while ((pieces + 1) * (pieces + 1) <= steps && (pieces + 1) * rest <= blocks) ++pieces;
+    while (may_be_cut(steps, pieces) && (pieces + 1) * rest <= blocks) ++pieces;
+  }
+
+  // Whether a sum that is cut into so many pieces is better cut into one more.
+  static HPVOD_HOST_DEVICE bool may_be_cut(int64_t steps, int pieces) {
+    return pieces * (pieces + 1) < steps - kTileSteps;
   }
 
   HPVOD_HOST_DEVICE int items() const { return whole + rest * pieces; }
@@ -92,7 +97,7 @@ struct ConvTiling {
     const int piece = i - whole;
     const int cut_tile = piece / pieces;
     const int part = piece - cut_tile * pieces;
-    // pieces^2 <= steps: far from where the products could overflow.
+    // There are fewer pieces than steps: far from where the products could overflow.
     return {whole + cut_tile,
             part * (steps / pieces) + (part < steps % pieces ? part : steps % pieces),
             (part + 1) * (steps / pieces) + (part < steps % pieces ? part + 1 : steps % pieces),
@@ -102,13 +107,12 @@ struct ConvTiling {
             cut_tile};
   }
 
-  // How many steps the busiest block takes; to begin and to end a tile counts as four.
+  // How many steps the busiest block takes.
   HPVOD_HOST_DEVICE float cost() const {
-    constexpr int kTile = 4;
-    float total = static_cast<float>(whole / blocks) * static_cast<float>(steps + kTile);
+    float total = static_cast<float>(whole / blocks) * static_cast<float>(steps + kTileSteps);
     if (rest > 0) {
-      total +=
-          static_cast<float>((steps + pieces - 1) / pieces + kTile + (pieces > 1 ? pieces : 0));
+      total += static_cast<float>((steps + pieces - 1) / pieces + kTileSteps);
+      if (pieces > 1) total += static_cast<float>(pieces);
     }
     return total;
   }
@@ -134,7 +138,7 @@ struct ConvRows {
 
   HPVOD_HOST_DEVICE void read(const PixelList& list, const ConvSize& size, int first, int count) {
     constexpr int kOutside = -(1 << 30) - (1 << 29);  // no tap of such a window is on the map
-    for (int row = threadIdx.x; row < kRows; row += kConvThreads) {
+    for (int row = threadIdx.x; row < kRows; row += blockDim.x) {
       const bool listed = row < count - first;
       const int index = listed ? list.pixels[first + row] : -1;
       const int line = index / size.out_width;
@@ -249,13 +253,14 @@ HPVOD_HOST_DEVICE void store(T* address, const Vector<T, kWidth>& vector) {
 
 // Adds the sums of a tile's pieces, if this block is the last to bring its own; else returns
 // false, and another block will. They are added in the order of the pieces whoever is last, so
-// that the result has the same bits each time. `last` is the block's, in shared memory.
-template <typename Real, int kQuads>
+// that the result has the same bits each time. kFlight quads are on their way at a time, as
+// registers permit. `last` is the block's, in shared memory.
+template <int kThreads, int kFlight, typename Real, int kQuads>
 HPVOD_HOST_DEVICE bool add_pieces(Real (&sum)[kQuads][4], const ConvItem& item,
                                   const ConvWorkspace& workspace, int* last) {
   auto* const sums = static_cast<ConvQuad<Real>*>(workspace.sums) + threadIdx.x;
   const auto at = [&](int piece, int quad) {
-    return sums + (static_cast<int64_t>(piece) * kQuads + quad) * kConvThreads;
+    return sums + (static_cast<int64_t>(piece) * kQuads + quad) * kThreads;
   };
 #pragma unroll
   for (int i = 0; i < kQuads; ++i) {
@@ -269,13 +274,37 @@ HPVOD_HOST_DEVICE bool add_pieces(Real (&sum)[kQuads][4], const ConvItem& item,
   }
   __syncthreads();
   if (!*last) return false;
-  for (int piece = 0; piece < item.pieces; ++piece) {
 #pragma unroll
-    for (int i = 0; i < kQuads; ++i) {
-      const ConvQuad<Real> quad = detail::load_from_l2(at(item.first_piece + piece, i));
+  for (int i = 0; i < kQuads; ++i) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j)
-        sum[i][j] = piece == 0 ? quad.value[j] : sum[i][j] + quad.value[j];
+    for (int j = 0; j < 4; ++j) sum[i][j] = 0;
+  }
+  constexpr int kGroup = kQuads < kFlight ? kQuads : kFlight;
+  constexpr int kBatch = kFlight / kGroup;
+#pragma unroll 1
+  for (int first = 0; first < item.pieces; first += kBatch) {
+#pragma unroll
+    for (int group = 0; group < kQuads; group += kGroup) {
+      ConvQuad<Real> quad[kBatch][kGroup];
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+#pragma unroll
+        for (int i = 0; i < kGroup; ++i) {
+          quad[k][i] = {};
+          if (first + k < item.pieces) {
+            quad[k][i] = detail::load_from_l2(at(item.first_piece + first + k, group + i));
+          }
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+#pragma unroll
+        for (int i = 0; i < kGroup; ++i) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) sum[group + i][j] += quad[k][i].value[j];
+        }
+      }
+      __syncwarp();  // keeps the compiler from loading the next group as well
     }
   }
   return true;

@@ -9,6 +9,8 @@
 
 namespace hpvod {
 
+constexpr int kFmaThreads = 256;
+
 template <typename T>
 struct FmaTile {
   static constexpr int kRows = sizeof(T) == 8 ? 64 : 128;
@@ -50,16 +52,16 @@ HPVOD_HOST_DEVICE void write_quad(const ConvMaps<T>& maps, const ConvSize& size,
 // multiply-adds. Both operands lie there with the sum's index outermost, double-buffered, and
 // the next step's are on their way to registers while a step is computed.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kConvThreads, 2)
+__global__ void __launch_bounds__(kFmaThreads, 2)
     conv_at_pixels_fma(ConvMaps<T> maps, PixelList list, ConvSize size, ConvWorkspace workspace) {
   using Real = accumulate_t<T>;
   using Tile = FmaTile<T>;
   constexpr int kRows = Tile::kRows, kColumns = Tile::kColumns, kStep = Tile::kStep;
-  constexpr int kPad = 4;                            // keeps quads aligned, and spreads the banks
-  constexpr int kVectors = kStep / kWidth;           // of a row
-  constexpr int kRowStep = kConvThreads / kVectors;  // between the rows that a thread loads
-  constexpr int kLoadsA = kRows * kVectors / kConvThreads;
-  constexpr int kLoadsB = (kColumns * kVectors + kConvThreads - 1) / kConvThreads;
+  constexpr int kPad = 4;                           // keeps quads aligned, and spreads the banks
+  constexpr int kVectors = kStep / kWidth;          // of a row
+  constexpr int kRowStep = kFmaThreads / kVectors;  // between the rows that a thread loads
+  constexpr int kLoadsA = kRows * kVectors / kFmaThreads;
+  constexpr int kLoadsB = (kColumns * kVectors + kFmaThreads - 1) / kFmaThreads;
   __shared__ alignas(16) Real a[2][kStep][kRows + kPad];
   __shared__ alignas(16) Real b[2][kStep][kColumns + kPad];
   __shared__ ConvRows<kRows> rows;
@@ -157,7 +159,7 @@ __global__ void __launch_bounds__(kConvThreads, 2)
       __syncthreads();
     }
 
-    if (item.pieces == 1 || add_pieces(sum, item, workspace, &last)) {
+    if (item.pieces == 1 || add_pieces<kFmaThreads, 4>(sum, item, workspace, &last)) {
 #pragma unroll
       for (int j = 0; j < Tile::kQuads; ++j) {
         const int pixel = rows.pixel[j / 4 * 64 + row + j % 4];

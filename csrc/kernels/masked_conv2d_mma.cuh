@@ -13,13 +13,9 @@ constexpr int kMmaRowBytes = 2 * kMmaStep;
 // 99 KiB that sm_86 grants a block.
 constexpr int kMmaStageBytes = 96 * 1024;
 
-// Blocks that a multiprocessor of an H100 has the memory for: one computes while the other begins
-// or ends a tile. sm_80, sm_86 and sm_120 hold but one, which need not stop at half the registers.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
-constexpr int kMmaBlocks = 2;
-#else
-constexpr int kMmaBlocks = 1;
-#endif
+// Four warps, for fewer and larger ones read less from shared memory, and two blocks (an H100 has
+// the memory for that): one computes while the other begins or ends a tile.
+constexpr int kMmaThreads = 128;
 
 template <int kTileRows, int kTileColumns>
 struct MmaTile {
@@ -28,9 +24,9 @@ struct MmaTile {
   static constexpr int kStages = kMmaStageBytes / (kMmaRowBytes * (kRows + kColumns));
   static constexpr int kPieceBytes = kRows * kColumns * static_cast<int>(sizeof(float));
 
-  // 2 x 4 warps share a tile.
+  // 2 x 2 warps share a tile.
   static constexpr int kWarpRows = kRows / 2;
-  static constexpr int kWarpColumns = kColumns / 4;
+  static constexpr int kWarpColumns = kColumns / 2;
   static constexpr int kFragmentRows = kWarpRows / 16;
   static constexpr int kFragmentColumns = kWarpColumns / 8;
 
@@ -40,11 +36,11 @@ struct MmaTile {
   static_assert(kRows * kSumsStride * static_cast<int>(sizeof(float)) <= kMmaStageBytes, "");
 };
 
-// By their operations, a step of the large tile takes four of the small one's, but with its
-// smaller warps that loads more fragments a product: 2.5 by reckoning.
+// By their operations, a step of the large tile takes four of the small one's; by what they read
+// from L2, two. The small one's warps are bound by shared memory, about half way between.
 using LargeMmaTile = MmaTile<128, 128>;
 using SmallMmaTile = MmaTile<64, 64>;
-constexpr float kLargeMmaStepCost = 2.5f;
+constexpr float kLargeMmaStepCost = 2.25f;
 
 // What is read once a tile or once a step lies here as well: registers are short.
 struct MmaShared {
@@ -90,7 +86,7 @@ class MmaLoader {
 
  private:
   static constexpr int kLanes = kMmaStep / kWidth;  // threads that share a row
-  static constexpr int kRowStep = kConvThreads / kLanes;
+  static constexpr int kRowStep = kMmaThreads / kLanes;
   static constexpr int kLoadsA = Tile::kRows / kRowStep;
   static constexpr int kLoadsB = Tile::kColumns / kRowStep;
 
@@ -183,8 +179,8 @@ HPVOD_HOST_DEVICE void multiply(float (&sum)[Tile::kFragmentRows * Tile::kFragme
   const int warp = threadIdx.x / 32;
   // Of the four matrices of an ldmatrix, the second is the lower half of a's fragment, and the
   // right half of b's, which lies in memory with its columns as rows; the third is the reverse.
-  const int row_a = warp / 4 * Tile::kWarpRows + lane % 16;
-  const int row_b = warp % 4 * Tile::kWarpColumns + lane / 16 * 8 + lane % 8;
+  const int row_a = warp / 2 * Tile::kWarpRows + lane % 16;
+  const int row_b = warp % 2 * Tile::kWarpColumns + lane / 16 * 8 + lane % 8;
   const unsigned char* const a = stage + row_a * kMmaRowBytes;
   const unsigned char* const b = stage + (Tile::kRows + row_b) * kMmaRowBytes;
   const int chunk_a = (lane / 16 ^ lane % 8) << 4;
@@ -218,8 +214,8 @@ HPVOD_HOST_DEVICE void write_tile(
   auto* const sums = reinterpret_cast<float*>(shared.stages);
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
-  const int row = warp / 4 * Tile::kWarpRows + lane / 4;
-  const int column = warp % 4 * Tile::kWarpColumns + lane % 4 * 2;
+  const int row = warp / 2 * Tile::kWarpRows + lane / 4;
+  const int column = warp % 2 * Tile::kWarpColumns + lane % 4 * 2;
 #pragma unroll
   for (int y = 0; y < Tile::kFragmentRows; ++y) {
 #pragma unroll
@@ -234,7 +230,7 @@ HPVOD_HOST_DEVICE void write_tile(
   __syncthreads();
   constexpr int kLanes = Tile::kColumns / 8;
 #pragma unroll 4
-  for (int i = threadIdx.x; i < Tile::kRows * kLanes; i += kConvThreads) {
+  for (int i = threadIdx.x; i < Tile::kRows * kLanes; i += kMmaThreads) {
     const int pixel = shared.rows.pixel[i / kLanes];
     const int channel = first_column + i % kLanes * 8;
     if (pixel < 0 || channel >= size.out_channels) continue;
@@ -293,7 +289,8 @@ HPVOD_HOST_DEVICE void mma_tiles(const ConvMaps<T>& maps, const PixelList& list,
     cp_async_wait<0>();
     __syncthreads();  // the stages are free for the sums
 
-    if (shared.item.pieces == 1 || add_pieces(sum, shared.item, workspace, &shared.last)) {
+    if (shared.item.pieces == 1 ||
+        add_pieces<kMmaThreads, 16>(sum, shared.item, workspace, &shared.last)) {
       write_tile<T, Tile>(sum, maps, size, shared, first_column);
     }
     __syncthreads();  // before the next tile's rows
@@ -306,7 +303,7 @@ HPVOD_HOST_DEVICE void mma_tiles(const ConvMaps<T>& maps, const PixelList& list,
 
 // Vectors of kWidth channels, or one by one.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kConvThreads, kMmaBlocks)
+__global__ void __launch_bounds__(kMmaThreads, 2)
     conv_at_pixels_mma(ConvMaps<T> maps, PixelList list, ConvSize size, ConvWorkspace workspace) {
 #if HPVOD_HAS_MMA
   if constexpr (sizeof(T) == 2) {
