@@ -12,8 +12,7 @@ void masked_conv2d(Tensor out, Tensor x, Tensor weight, std::optional<Tensor> bi
                    bool relu) {
   const MaskedConv2d params = check_masked_conv2d(out, x, weight, bias, residual, pixels, count,
                                                   kernel, stride, padding, dilation, relu);
-  const auto wide =
-      params.shape.dtype == DType::kFloat64 ? ScalarType::Double : ScalarType::Float;
+  const auto wide = params.shape.dtype == DType::kFloat64 ? ScalarType::Double : ScalarType::Float;
   STD_TORCH_CHECK(is_vector_of(weight, wide, out) &&
                       weight.size(0) == packed_conv2d_weight_size(
                                             params.shape.dtype, params.shape.out_channels,

@@ -28,8 +28,23 @@ inline void check_pixels(const char* op, const Tensor& pixels, const Tensor& cou
                          const Tensor& out) {
   STD_TORCH_CHECK(is_vector_of(pixels, ScalarType::Int, out), op,
                   ": pixels must be int32 [capacity], contiguous and on out's device");
+  STD_TORCH_CHECK(pixels.size(0) <= out.size(0) * out.size(2) * out.size(3), op,
+                  ": pixels has room for more pixels than out has: it lists another layer's");
   STD_TORCH_CHECK(is_vector_of(count, ScalarType::Int, out) && count.size(0) == 1, op,
                   ": count must be int32 [1] on out's device");
+}
+
+// What is read at other pixels than it is written at cannot be written in place.
+inline void check_apart(const char* op, const char* name, const Tensor& map, const Tensor& out) {
+  STD_TORCH_CHECK(out.numel() == 0 || map.const_data_ptr() != out.const_data_ptr(), op, ": ", name,
+                  " must not be out");
+}
+
+// Of a convolution or a pooling; not below 0.
+inline int64_t output_size(int64_t size, int64_t taps, int64_t stride, int64_t padding,
+                           int64_t dilation) {
+  const int64_t room = size + 2 * padding - dilation * (taps - 1) - 1;
+  return room < 0 ? 0 : room / stride + 1;
 }
 
 inline const int32_t* int_pointer(const Tensor& tensor) {

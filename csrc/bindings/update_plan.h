@@ -1,6 +1,8 @@
 // What the bindings of update_plan for the CPU and for CUDA share: checks.
 #pragma once
 
+#include <algorithm>
+
 #include "../kernels/update_plan.h"
 #include "pixel_list.h"
 
@@ -29,9 +31,9 @@ inline UpdatePlan check_update_plan(const Tensor& q, double tau, double gamma,
   STD_TORCH_CHECK(is_of_frames(changed, ScalarType::Int), op, ": changed must be int32 [N]");
   constexpr int64_t kFields = 6;
   const int64_t set_count = static_cast<int64_t>(sets.size()) / kFields;
-  STD_TORCH_CHECK(static_cast<int64_t>(sets.size()) == kFields * set_count &&
-                      set_count <= kMaxPixelSets,
-                  op, ": sets must be six integers each, and at most ", kMaxPixelSets, " sets");
+  STD_TORCH_CHECK(
+      static_cast<int64_t>(sets.size()) == kFields * set_count && set_count <= kMaxPixelSets, op,
+      ": sets must be six integers each, and at most ", kMaxPixelSets, " sets");
   STD_TORCH_CHECK(is_vector_of(counts, ScalarType::Int, q) && counts.size(0) == set_count, op,
                   ": counts must be int32, one for each set");
   STD_TORCH_CHECK(is_vector_of(pixels, ScalarType::Int, q), op, ": pixels must be int32, 1-d");
@@ -53,16 +55,18 @@ inline UpdatePlan check_update_plan(const Tensor& q, double tau, double gamma,
                   nullptr};
   for (int64_t i = 0; i < set_count; ++i) {
     const int64_t* field = sets.data() + kFields * i;
-    const int64_t area = field[3] * field[4], offset = field[5];
+    constexpr int64_t kMost = 1 << 29;
+    const bool small = std::all_of(field + 1, field + 5, [](int64_t n) { return n < kMost; });
+    const int64_t area = small ? field[3] * field[4] : kMost, offset = field[5];
     STD_TORCH_CHECK(field[0] >= 0 && field[0] <= 3 && field[1] > 0 && field[2] > 0 &&
-                        field[3] >= 0 && field[4] >= 0 && offset >= 0 &&
-                        batch * area < (int64_t{1} << 29) &&
-                        offset + batch * area <= pixels.size(0) && (area == 0 || q.numel() > 0),
+                        field[3] >= 0 && field[4] >= 0 && offset >= 0 && area < kMost &&
+                        batch * area < kMost && offset + batch * area <= pixels.size(0) &&
+                        (batch * area == 0 || height * width > 0),
                     op, ": set ", i, " is not (kind, ratio, dilation, height, width, offset) with ",
                     "room for all its pixels");
     plan.sets[i] = {static_cast<PixelSetKind>(field[0]), static_cast<int32_t>(field[1]),
-                    static_cast<int32_t>(field[2]), static_cast<int32_t>(field[3]),
-                    static_cast<int32_t>(field[4]), offset};
+                    static_cast<int32_t>(field[2]),      static_cast<int32_t>(field[3]),
+                    static_cast<int32_t>(field[4]),      offset};
   }
   return plan;
 }

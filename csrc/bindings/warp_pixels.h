@@ -11,7 +11,6 @@ inline WarpPixels check_warp_pixels(const Tensor& out, const Tensor& feature, co
                                     const Tensor& count, int64_t ratio) {
   const char* op = "warp_pixels_";
   const DType dtype = check_out(op, out);
-  check_pixels(op, pixels, count, out);
   const auto check_like_out = [&](const char* name, const Tensor& map) {
     check_map(op, name, map, out);
     for (int axis = 0; axis < 4; ++axis) {
@@ -30,9 +29,23 @@ inline WarpPixels check_warp_pixels(const Tensor& out, const Tensor& feature, co
   const auto flow_dtype = dtype_of(flow);
   STD_TORCH_CHECK(flow_dtype && (*flow_dtype == dtype || *flow_dtype == DType::kFloat32), op,
                   ": flow must have out's dtype, or be float32");
-  return {out.size(0), out.size(1), out.size(2), out.size(3), flow.size(2), flow.size(3), ratio,
-          dtype, *flow_dtype, feature.const_data_ptr(), flow.const_data_ptr(),
-          pointer_or_null(scale), out.mutable_data_ptr(), int_pointer(pixels), int_pointer(count),
+  check_pixels(op, pixels, count, out);
+  check_apart(op, "feature", feature, out);
+  return {out.size(0),
+          out.size(1),
+          out.size(2),
+          out.size(3),
+          flow.size(2),
+          flow.size(3),
+          ratio,
+          dtype,
+          *flow_dtype,
+          feature.const_data_ptr(),
+          flow.const_data_ptr(),
+          pointer_or_null(scale),
+          out.mutable_data_ptr(),
+          int_pointer(pixels),
+          int_pointer(count),
           pixels.size(0)};
 }
 

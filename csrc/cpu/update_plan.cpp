@@ -21,10 +21,10 @@ void find_mask(const UpdatePlan& params) {
     }
     params.changed[n] = changed;
     // In double: a float32 share can exceed a gamma that the true one only equals.
-    const bool key = params.forced_key ? params.forced_key[n]
-                                       : area > 0 && static_cast<double>(changed) /
-                                                             static_cast<double>(area) >
-                                                         params.gamma;
+    const bool key =
+        params.forced_key
+            ? params.forced_key[n]
+            : area > 0 && static_cast<double>(changed) / static_cast<double>(area) > params.gamma;
     params.is_key[n] = key;
     if (key) std::fill_n(mask, area, true);
   }

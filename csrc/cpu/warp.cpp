@@ -14,9 +14,7 @@ HPVOD_FOR_EACH_ISA(Range warp_grad_flow_range(const WarpShape&))
 HPVOD_FOR_EACH_ISA(void warp_grad_flow(const WarpBackward&, int64_t, int64_t))
 HPVOD_FOR_EACH_ISA(void warp_grad_flow_sum(const WarpBackward&))
 
-Range warp_forward_range(const WarpShape& shape) {
-  HPVOD_DISPATCH_ISA(warp_forward_range(shape));
-}
+Range warp_forward_range(const WarpShape& shape) { HPVOD_DISPATCH_ISA(warp_forward_range(shape)); }
 
 void warp_forward_cpu(const WarpForward& params, int64_t begin, int64_t end) {
   HPVOD_DISPATCH_ISA(warp_forward(params, begin, end));

@@ -8,10 +8,10 @@
 namespace hpvod {
 
 struct MaskedConv2dShape {
-  int64_t batch;        // N
-  int64_t in_channels;  // I
-  int64_t in_height;    // H
-  int64_t in_width;     // W
+  int64_t batch;         // N
+  int64_t in_channels;   // I
+  int64_t in_height;     // H
+  int64_t in_width;      // W
   int64_t out_channels;  // O
   int64_t out_height;    // H'
   int64_t out_width;     // W'

@@ -17,7 +17,7 @@ struct MaskedMaxPool2d {
   int64_t out_width;   // W'
   int64_t kernel;      // the same in both directions, as are the two below
   int64_t stride;
-  int64_t padding;        // less than kernel: every window holds a pixel
+  int64_t padding;        // at most half the kernel: every window holds a pixel
   DType dtype;            // of the maps
   const void* input;      // [N, H, W, C]
   void* output;           // [N, H', W', C], written at the listed pixels only

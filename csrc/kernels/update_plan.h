@@ -9,9 +9,10 @@
 namespace hpvod {
 
 // Which pixels of a layer a list holds. A pixel (y, x) is active where U is 1 at
-// (min(y / ratio, h - 1), min(x / ratio, w - 1)), and reached where it is not active but an active
-// pixel lies at (y + i * dilation, x + j * dilation) for some i and j of -1, 0, 1.
-enum class PixelSetKind : int32_t { kActive, kHalo, kReached, kInactive };  // reached: both of them
+// (min(y / ratio, h - 1), min(x / ratio, w - 1)), and in the halo where it is not active but an
+// active pixel lies at (y + i * dilation, x + j * dilation) for some i and j of -1, 0, 1. Reached
+// are both of them; inactive all but the active ones.
+enum class PixelSetKind : int32_t { kActive, kHalo, kReached, kInactive };
 
 struct PixelSet {
   PixelSetKind kind;
@@ -25,13 +26,13 @@ struct PixelSet {
 constexpr int kMaxPixelSets = 16;
 
 struct UpdatePlan {
-  int64_t batch;   // N
-  int64_t height;  // h, of Q
-  int64_t width;   // w
-  DType dtype;     // of Q
-  double tau;      // U is 1 where Q <= tau, rounded to Q's dtype first, as torch compares
-  double gamma;    // a frame is a key frame where more than this share of U is 1
-  const void* q;   // [N, h, w], contiguous
+  int64_t batch;           // N
+  int64_t height;          // h, of Q
+  int64_t width;           // w
+  DType dtype;             // of Q
+  double tau;              // U is 1 where Q <= tau, rounded to Q's dtype first, as torch compares
+  double gamma;            // a frame is a key frame where more than this share of U is 1
+  const void* q;           // [N, h, w], contiguous
   const bool* forced_key;  // [N], or null: decides in place of Eq. 9
   bool* mask;              // [N, h, w]: U, all ones for a key frame
   bool* is_key;            // [N]

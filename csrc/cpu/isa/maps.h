@@ -135,13 +135,11 @@ auto dispatch_type(DType dtype, Function f) {
 // Calls f(T{}, F{}) with the element types of the maps and of the flow.
 template <typename Function>
 auto dispatch_types(DType dtype, DType flow_dtype, Function f) {
-  return dispatch_type(dtype, [&](auto t) {
-    return flow_dtype == dtype ? f(t, t) : f(t, float{});
-  });
+  return dispatch_type(dtype,
+                       [&](auto t) { return flow_dtype == dtype ? f(t, t) : f(t, float{}); });
 }
 
-inline Range range_of(const WarpShape& shape, int64_t items_of_images,
-                          int64_t images_in_a_block) {
+inline Range range_of(const WarpShape& shape, int64_t items_of_images, int64_t images_in_a_block) {
   const int64_t area = shape.height * shape.width;
   if (shape.layout == Layout::kContiguous) {
     return {items_of_images * channel_blocks(shape, images_in_a_block).count, 1};

@@ -28,8 +28,8 @@ constexpr int kVectors = kVectorBytes == 64 ? 4 : 2;
 template <typename T>
 constexpr int kPanel = kVectors * kLanes<T>;
 
-constexpr int64_t kMostTiles = 16;            // of a block
-constexpr int64_t kChunkBytes = 24 << 10;     // of a panel's weights
+constexpr int64_t kMostTiles = 16;         // of a block
+constexpr int64_t kChunkBytes = 24 << 10;  // of a panel's weights
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -105,8 +105,8 @@ struct Epilogue {
   bool relu;
 };
 
-// One chunk of one tile and panel. rows: for each tap its kRows rows, from the chunk's first channel
-// on; weights: [taps * depth, kPanel].
+// One chunk of one tile and panel. rows: for each tap its kRows rows, from the chunk's first
+// channel on; weights: [taps * depth, kPanel].
 template <bool kWhole, typename T>
 HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps, int64_t depth,
                                const accumulate_t<T>* weights, const Tile<T>& tile,
@@ -301,12 +301,12 @@ class Block {
   const MaskedConv2dShape& shape_;
   const int64_t taps_;
   const std::vector<Chunk> chunks_;
-  const std::unique_ptr<T[]> zeros_;               // what a tap outside the map reads
+  const std::unique_ptr<T[]> zeros_;  // what a tap outside the map reads
   const std::unique_ptr<Tile<T>[]> tiles_;
-  const std::unique_ptr<const T*[]> rows_;         // [tiles, taps, kRows]
-  std::unique_ptr<const A*[]> chunk_rows_;         // [tiles, taps of the chunk, kRows]
+  const std::unique_ptr<const T*[]> rows_;  // [tiles, taps, kRows]
+  std::unique_ptr<const A*[]> chunk_rows_;  // [tiles, taps of the chunk, kRows]
   std::unique_ptr<A[]> widened_;
-  std::unique_ptr<A[]> sums_;                      // [tiles * kRows, O]
+  std::unique_ptr<A[]> sums_;  // [tiles * kRows, O]
 };
 
 template <typename T>
@@ -367,8 +367,7 @@ Range masked_conv2d_range(const MaskedConv2d& params) {
 }
 
 void masked_conv2d(const MaskedConv2d& params, int64_t begin, int64_t end) {
-  dispatch_type(params.shape.dtype,
-                [&](auto t) { convolve<decltype(t)>(params, begin, end); });
+  dispatch_type(params.shape.dtype, [&](auto t) { convolve<decltype(t)>(params, begin, end); });
 }
 
 }  // namespace HPVOD_ISA

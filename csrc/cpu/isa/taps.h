@@ -23,9 +23,8 @@ struct Taps {
              static_cast<A>(widen(flow[size.area() + y * size.width + x]))) {}
 
   HPVOD_INLINE Taps(const Size& size, int64_t y, int64_t x, A flow_x, A flow_y) {
-    const auto taps =
-        bilinear_taps<A>(static_cast<int>(x), static_cast<int>(y), flow_x, flow_y,
-                         static_cast<int>(size.width), static_cast<int>(size.height));
+    const auto taps = bilinear_taps<A>(static_cast<int>(x), static_cast<int>(y), flow_x, flow_y,
+                                       static_cast<int>(size.width), static_cast<int>(size.height));
     first_ = static_cast<int64_t>(taps.y) * size.width + taps.x;
     width_ = size.width;
     inside_ = taps.inside;

@@ -137,14 +137,16 @@ template <typename V>
 HPVOD_INLINE V multiply_add(V a, V b, V c) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(c[0]) == 4) {
-    return bit_cast<V>(_mm512_fmadd_ps(bit_cast<__m512>(a), bit_cast<__m512>(b), bit_cast<__m512>(c)));
+    return bit_cast<V>(
+        _mm512_fmadd_ps(bit_cast<__m512>(a), bit_cast<__m512>(b), bit_cast<__m512>(c)));
   } else {
     return bit_cast<V>(
         _mm512_fmadd_pd(bit_cast<__m512d>(a), bit_cast<__m512d>(b), bit_cast<__m512d>(c)));
   }
 #elif defined(__FMA__)
   if constexpr (sizeof(c[0]) == 4) {
-    return bit_cast<V>(_mm256_fmadd_ps(bit_cast<__m256>(a), bit_cast<__m256>(b), bit_cast<__m256>(c)));
+    return bit_cast<V>(
+        _mm256_fmadd_ps(bit_cast<__m256>(a), bit_cast<__m256>(b), bit_cast<__m256>(c)));
   } else {
     return bit_cast<V>(
         _mm256_fmadd_pd(bit_cast<__m256d>(a), bit_cast<__m256d>(b), bit_cast<__m256d>(c)));

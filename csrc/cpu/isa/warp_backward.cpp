@@ -265,12 +265,14 @@ void grad_flow_sum(const WarpBackward& params) {
 }  // namespace
 
 int64_t warp_backward_workspace(const WarpShape& shape) {
-  return dispatch_types(
-      shape.dtype, shape.flow_dtype, [&](auto t, auto) { return Workspace<accumulate_t<decltype(t)>>::bytes(shape); });
+  return dispatch_types(shape.dtype, shape.flow_dtype, [&](auto t, auto) {
+    return Workspace<accumulate_t<decltype(t)>>::bytes(shape);
+  });
 }
 
 void warp_link(const WarpBackward& params) {
-  dispatch_types(params.shape.dtype, params.shape.flow_dtype, [&](auto t, auto f) { link<decltype(t), decltype(f)>(params); });
+  dispatch_types(params.shape.dtype, params.shape.flow_dtype,
+                 [&](auto t, auto f) { link<decltype(t), decltype(f)>(params); });
 }
 
 Range warp_grad_feature_range(const WarpShape& shape) {
