@@ -8,6 +8,7 @@
 from hpvod_ops.backends import explain, use_backend
 from hpvod_ops.ops.masked_conv2d import PackedConv2d, masked_conv2d, masked_conv2d_, pack_conv2d
 from hpvod_ops.ops.masked_max_pool2d import masked_max_pool2d_
+from hpvod_ops.ops.ps_roi_pool import ps_roi_pool
 from hpvod_ops.ops.update_mask import update_mask
 from hpvod_ops.ops.update_plan import update_plan
 from hpvod_ops.ops.warp import warp
@@ -24,6 +25,7 @@ __all__ = [
     "masked_conv2d_",
     "masked_max_pool2d_",
     "pack_conv2d",
+    "ps_roi_pool",
     "update_mask",
     "update_plan",
     "use_backend",

@@ -2,6 +2,7 @@
 
 from hpvod_ops.reference.masked_conv2d import masked_conv2d_
 from hpvod_ops.reference.masked_max_pool2d import masked_max_pool2d_
+from hpvod_ops.reference.ps_roi_pool import ps_roi_pool
 from hpvod_ops.reference.update_mask import update_mask
 from hpvod_ops.reference.update_plan import update_plan
 from hpvod_ops.reference.warp import warp
@@ -10,6 +11,7 @@ from hpvod_ops.reference.warp_pixels import warp_pixels_
 __all__ = [
     "masked_conv2d_",
     "masked_max_pool2d_",
+    "ps_roi_pool",
     "update_mask",
     "update_plan",
     "warp",
