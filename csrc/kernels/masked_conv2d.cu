@@ -104,6 +104,7 @@ Plan make_plan(const MaskedConv2d& params, const Gpu& gpu) {
                             : divide_up(taps(shape) * shape.in_channels, step);
   int most_pieces = 1;  // of a tile
   while (ConvTiling::may_be_cut(plan.steps, most_pieces)) ++most_pieces;
+  const bool may_be_cut = most_pieces++ > 1;  // one more where the parts are uneven
   const auto most_items = [&](int64_t rows, int64_t columns) {
     return most_pieces * divide_up(params.capacity, rows) * divide_up(shape.out_channels, columns);
   };
@@ -113,16 +114,16 @@ Plan make_plan(const MaskedConv2d& params, const Gpu& gpu) {
   if (mma) {
     grid = least(resident, most_items(SmallMmaTile::kRows, SmallMmaTile::kColumns));
     const int64_t large = least(grid, most_items(LargeMmaTile::kRows, LargeMmaTile::kColumns));
-    plan.sums_bytes = large * LargeMmaTile::kPieceBytes;
-    const int64_t small = grid * SmallMmaTile::kPieceBytes;
+    plan.sums_bytes = 2 * large * LargeMmaTile::kPieceBytes;
+    const int64_t small = 2 * grid * SmallMmaTile::kPieceBytes;
     if (plan.sums_bytes < small) plan.sums_bytes = small;
   } else {
     grid = least(resident, most_items(FmaTile<T>::kRows, FmaTile<T>::kColumns));
-    plan.sums_bytes = grid * FmaTile<T>::kPieceBytes;
+    plan.sums_bytes = 2 * grid * FmaTile<T>::kPieceBytes;
   }
   plan.grid = static_cast<unsigned>(grid);
   plan.counter_bytes = divide_up(grid * static_cast<int64_t>(sizeof(int)), 256) * 256;
-  if (most_pieces == 1) plan.counter_bytes = plan.sums_bytes = 0;
+  if (!may_be_cut) plan.counter_bytes = plan.sums_bytes = 0;
   return plan;
 }
 

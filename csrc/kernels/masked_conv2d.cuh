@@ -56,33 +56,50 @@ struct ConvSize {
 
 // Which part of which tile a block computes.
 struct ConvItem {
-  int tile;
+  int tile;   // -1: none
   int begin;  // of the steps
   int end;
   int pieces;       // that the tile's sum is cut into
-  int first_piece;  // the number of the first of them, among all pieces of the launch
+  int first_piece;  // the place of the first of them among all pieces of the launch
   int piece;        // of this one
   int cut_tile;     // the tile's number among those that are cut
 };
 
-// How `blocks` blocks share the product. Full rounds of tiles are computed whole. The tiles of
-// the last, part-filled round are cut along the sum, so that more blocks have a piece; each piece
-// is a tile of partial sums in the workspace, which whoever is last to finish adds up. That
-// takes about a step a piece, and some steps to begin with: where one piece more would save less,
-// there is none.
+// How `blocks` blocks share the product. Full rounds of tiles are computed whole, a tile a block.
+// The sums of the tiles of the last, part-filled round are laid end to end and cut into equal
+// parts, one for each of `workers` blocks. A part that is not a whole tile is a tile of partial
+// sums in the workspace; whoever is last to finish adds up those of a tile. That takes about a
+// step a piece, and some steps to begin with: where one worker more would save less, there are
+// but so many. (All this is stream-K with its data-parallel rounds, Osama et al., 2023.)
 struct ConvTiling {
   static constexpr int kTileSteps = 4;  // as long as it takes to begin and to end a tile
 
   int steps;
   int blocks;
-  int whole;   // tiles of full rounds
-  int rest;    // tiles after them
-  int pieces;  // of each of these
+  int whole;    // tiles of full rounds
+  int rest;     // tiles after them
+  int workers;  // as many as these: they stay whole
+  int rest_cost;
 
   HPVOD_HOST_DEVICE ConvTiling(int tiles, int steps, int blocks)
       : steps(steps), blocks(blocks), whole(tiles / blocks * blocks), rest(tiles - whole) {
-    pieces = 1;
+    workers = rest;
+    rest_cost = rest > 0 ? steps + kTileSteps : 0;
+    // Places in the sums times blocks, below, are to fit an int.
+    const bool fits = static_cast<int64_t>(steps) * blocks * blocks < int64_t{1} << 31;
+    if (rest == 0 || !fits || !may_be_cut(steps, 1)) return;
+    // Parts that end where tiles do, or else as many as there are blocks.
+    int pieces = 1;
     while (may_be_cut(steps, pieces) && (pieces + 1) * rest <= blocks) ++pieces;
+    if (pieces > 1) {
+      workers = pieces * rest;
+      rest_cost = (steps - 1) / pieces + 1 + kTileSteps + pieces;
+    }
+    const int uneven = (rest * steps - 1) / blocks + 1 + 2 * kTileSteps + blocks / rest + 2;
+    if (uneven < rest_cost && (pieces + 1) * rest > blocks) {
+      workers = blocks;
+      rest_cost = uneven;
+    }
   }
 
   // Whether a sum that is cut into so many pieces is better cut into one more.
@@ -90,31 +107,38 @@ struct ConvTiling {
     return pieces * (pieces + 1) < steps - kTileSteps;
   }
 
-  HPVOD_HOST_DEVICE int items() const { return whole + rest * pieces; }
-
-  HPVOD_HOST_DEVICE ConvItem operator[](int i) const {
-    if (i < whole || pieces == 1) return {i, 0, steps, 1, 0, 0, 0};
-    const int piece = i - whole;
-    const int cut_tile = piece / pieces;
-    const int part = piece - cut_tile * pieces;
-    // There are fewer pieces than steps: far from where the products could overflow.
+  // What a block computes first, second and so on.
+  HPVOD_HOST_DEVICE ConvItem item(int block, int number) const {
+    const int round = number - whole / blocks;
+    if (round < 0) return {number * blocks + block, 0, steps, 1, 0, 0, 0};
+    if (workers == rest) {
+      return {round == 0 && block < rest ? whole + block : -1, 0, steps, 1, 0, 0, 0};
+    }
+    if (block >= workers) return {-1, 0, 0, 0, 0, 0, 0};
+    const int total = rest * steps;
+    const int begin = block * total / workers;
+    const int end = (block + 1) * total / workers;
+    const int cut_tile = begin / steps + round;
+    const int first = cut_tile * steps;
+    const int last = first + steps;
+    if (first >= end) return {-1, 0, 0, 0, 0, 0, 0};
+    // From one piece to the next, the worker, the tile or both go up by one: their sum tells all
+    // pieces apart, and those of a tile follow each other.
+    const int first_worker = ((first + 1) * workers - 1) / total;
+    const int last_worker = (last * workers - 1) / total;
     return {whole + cut_tile,
-            part * (steps / pieces) + (part < steps % pieces ? part : steps % pieces),
-            (part + 1) * (steps / pieces) + (part < steps % pieces ? part + 1 : steps % pieces),
-            pieces,
-            piece - part,
-            piece,
+            begin < first ? 0 : begin - first,
+            end > last ? steps : end - first,
+            last_worker - first_worker + 1,
+            first_worker + cut_tile,
+            block + cut_tile,
             cut_tile};
   }
 
   // How many steps the busiest block takes.
   HPVOD_HOST_DEVICE float cost() const {
-    float total = static_cast<float>(whole / blocks) * static_cast<float>(steps + kTileSteps);
-    if (rest > 0) {
-      total += static_cast<float>((steps + pieces - 1) / pieces + kTileSteps);
-      if (pieces > 1) total += static_cast<float>(pieces);
-    }
-    return total;
+    return static_cast<float>(whole / blocks) * static_cast<float>(steps + kTileSteps) +
+           static_cast<float>(rest_cost);
   }
 };
 
@@ -122,7 +146,7 @@ HPVOD_HOST_DEVICE int conv_tiles(int pixels, int out_channels, int rows, int col
   return ((pixels - 1) / rows + 1) * ((out_channels - 1) / columns + 1);
 }
 
-// What pieces of tiles are added up in. No more of them than the grid has blocks.
+// What pieces of tiles are added up in; fewer than twice as many as the grid has blocks.
 struct ConvWorkspace {
   int* arrived;  // [tiles that are cut], of each how many of its pieces are done; 0 before
   void* sums;    // [pieces, a tile's sums]

@@ -77,8 +77,9 @@ __global__ void __launch_bounds__(kFmaThreads, 2)
   const int row = thread / 16 * 4;
   const int column = thread % 16 * 4;
 
-  for (int i = blockIdx.x; i < tiling.items(); i += gridDim.x) {
-    const ConvItem item = tiling[i];
+  for (int number = 0;; ++number) {
+    const ConvItem item = tiling.item(blockIdx.x, number);
+    if (item.tile < 0) break;
     const int first_row = item.tile / columns * kRows;
     const int first_column = item.tile % columns * kColumns;
     rows.read(list, size, first_row, count);

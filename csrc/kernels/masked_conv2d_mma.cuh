@@ -257,12 +257,12 @@ HPVOD_HOST_DEVICE void mma_tiles(const ConvMaps<T>& maps, const PixelList& list,
                                  const ConvTiling& tiling, MmaShared& shared) {
   constexpr int kStages = Tile::kStages;
   constexpr int kStageBytes = kMmaRowBytes * (Tile::kRows + Tile::kColumns);
+  const int columns = (size.out_channels - 1) / Tile::kColumns + 1;
   if (threadIdx.x == 0) shared.tiling = tiling;
-  __syncthreads();
-  for (int i = blockIdx.x; i < shared.tiling.items(); i += gridDim.x) {
-    const int columns = (size.out_channels - 1) / Tile::kColumns + 1;
-    if (threadIdx.x == 0) shared.item = shared.tiling[i];
+  for (int number = 0;; ++number) {
+    if (threadIdx.x == 0) shared.item = shared.tiling.item(blockIdx.x, number);
     __syncthreads();
+    if (shared.item.tile < 0) break;
     shared.rows.read(list, size, shared.item.tile / columns * Tile::kRows, list.size());
     __syncthreads();
     const int first_column = shared.item.tile % columns * Tile::kColumns;

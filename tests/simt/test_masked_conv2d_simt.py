@@ -195,6 +195,32 @@ def test_the_order_of_blocks_and_threads_changes_nothing(
         assert torch.equal(bits(run(module, inputs, device)), bits(wanted))
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 3, 40, 264])
+def test_every_step_of_every_tile_has_one_block(module: ModuleType, blocks: int) -> None:
+    """And the pieces of cut tiles lie in the workspace side by side, each in its own place."""
+    for tiles, steps in itertools.product(
+        (*range(1, 50, 3), 152, 263, 265, 600), (0, 1, 7, 36, 288)
+    ):
+        rows = module.items(tiles, steps, blocks)
+        block, tile, begin, end, pieces, first_piece, piece, cut_tile = rows.T
+        assert set(tile) == set(range(tiles))
+        for number in range(tiles):
+            own = np.flatnonzero(tile == number)
+            own = own[np.argsort(begin[own])]
+            assert begin[own[0]] == 0
+            assert end[own[-1]] == steps
+            assert np.array_equal(end[own[:-1]], begin[own[1:]])
+            assert (pieces[own] == len(own)).all()
+            if len(own) > 1:
+                assert np.array_equal(piece[own], first_piece[own[0]] + np.arange(len(own)))
+        cut = pieces > 1
+        assert len(np.unique(piece[cut])) == cut.sum()
+        assert (piece[cut] < 2 * blocks).all()
+        assert (cut_tile[cut] < blocks).all()
+        assert len(np.unique(cut_tile[cut])) == len(np.unique(tile[cut]))
+        assert (block < blocks).all()
+
+
 @devices
 def test_a_count_beyond_the_capacity_ends_at_it(module: ModuleType, device: int) -> None:
     inputs = exact_inputs(CPU, torch.float16, (8, 8))

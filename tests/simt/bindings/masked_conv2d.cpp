@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "op.h"
-#include "simt/device.h"
+
+// After pybind11's headers, which use `asm`.
+#include "masked_conv2d.cuh"
 
 namespace {
 
@@ -51,6 +54,24 @@ void run(int64_t batch, int64_t in_channels, Pair in_size, int64_t out_channels,
   output_buffer.copy_back(output);
 }
 
+// Of every block what it computes, one thing after the other: rows of (block, the members of
+// ConvItem).
+py::array_t<int> items(int tiles, int steps, int blocks) {
+  const hpvod::ConvTiling tiling(tiles, steps, blocks);
+  std::vector<std::array<int, 8>> rows;
+  for (int block = 0; block < blocks; ++block) {
+    for (int number = 0;; ++number) {
+      const hpvod::ConvItem item = tiling.item(block, number);
+      if (item.tile < 0) break;
+      rows.push_back({block, item.tile, item.begin, item.end, item.pieces, item.first_piece,
+                      item.piece, item.cut_tile});
+    }
+  }
+  py::array_t<int> array({static_cast<py::ssize_t>(rows.size()), py::ssize_t{8}});
+  std::memcpy(array.mutable_data(), rows.data(), rows.size() * sizeof(rows[0]));
+  return array;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(masked_conv2d, module) {
@@ -60,4 +81,5 @@ PYBIND11_MODULE(masked_conv2d, module) {
              py::arg("relu"), py::arg("in_place"), py::arg("device"), py::arg("x"),
              py::arg("weight"), py::arg("bias") = py::none(), py::arg("residual") = py::none(),
              py::arg("pixels"), py::arg("count"), py::arg("output"));
+  module.def("items", &items);
 }
