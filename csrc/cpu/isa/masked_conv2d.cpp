@@ -107,10 +107,12 @@ struct Epilogue {
 
 // One chunk of one tile and panel. rows: for each tap its kRows rows, from the chunk's first
 // channel on; weights: [taps * depth, kPanel].
+// Not inlined: among the callers' variables, the loop's would not all get registers.
 template <bool kWhole, typename T>
-HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps, int64_t depth,
-                               const accumulate_t<T>* weights, const Tile<T>& tile,
-                               const Epilogue<T>& epilogue, int64_t channel) {
+__attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, int64_t taps,
+                                            int64_t depth, const accumulate_t<T>* weights,
+                                            const Tile<T>& tile, const Epilogue<T>& epilogue,
+                                            int64_t channel) {
   using A = accumulate_t<T>;
   using V = Vector<T>;
   constexpr int lanes = kLanes<T>;
@@ -119,32 +121,7 @@ HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps,
                   : std::min<int64_t>(lanes, std::max<int64_t>(0, epilogue.count - v * lanes));
   };
   // Every loop over sums is unrolled, or they would not stay in registers.
-  V sums[kRows][kVectors];
-  if (epilogue.first) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const V bias = epilogue.bias ? load(epilogue.bias + v * lanes, count_of(v)) : V{};
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) sums[r][v] = bias;
-    }
-    if (epilogue.residual) {
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const T* residual = epilogue.residual + tile.pixel[r] * epilogue.channels;
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) sums[r][v] += load(residual + v * lanes, count_of(v));
-      }
-    }
-  } else {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = load(tile.sums[r] + channel + v * lanes, count_of(v));
-      }
-    }
-  }
-
+  V sums[kRows][kVectors] = {};
   for (int64_t tap = 0; tap < taps; ++tap) {
     const A* row[kRows];
 #pragma GCC unroll 8
@@ -165,17 +142,28 @@ HPVOD_INLINE void add_products(const accumulate_t<T>* const* rows, int64_t taps,
     }
   }
 
+  // Only now are they added to what was there before: sums of sums round less.
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     if (r >= tile.rows) continue;
+    const int64_t row = tile.pixel[r] * epilogue.channels;
+    A* kept = tile.sums[r] + channel;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
+      const auto count = count_of(v);
+      V sum = sums[r][v];
+      if (!epilogue.first) {
+        sum += load(kept + v * lanes, count);
+      } else {
+        if (epilogue.bias) sum += load(epilogue.bias + v * lanes, count);
+        if (epilogue.residual) sum += load(epilogue.residual + row + v * lanes, count);
+      }
       if (!epilogue.last) {
-        store(tile.sums[r] + channel + v * lanes, sums[r][v], count_of(v));
+        store(kept + v * lanes, sum, count);
       } else {
         // Not a maximum: it would make 0 of NaN.
-        const V value = epilogue.relu ? (sums[r][v] < V{} ? V{} : sums[r][v]) : sums[r][v];
-        store(epilogue.output + tile.pixel[r] * epilogue.channels + v * lanes, value, count_of(v));
+        if (epilogue.relu) sum = sum < V{} ? V{} : sum;
+        store(epilogue.output + row + v * lanes, sum, count);
       }
     }
   }
