@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
+from torchvision.ops import nms as torchvision_nms
 
 
 def base_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
@@ -78,9 +79,6 @@ def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Greedy non-maximum suppression among boxes of the same label.
 
-    torchvision takes a box as the continuous rectangle between its corners. Moving x2 and y2 by 1
-    makes its areas and intersections, and so its IoU, those of the legacy convention exactly.
-
     Args:
         boxes: [K, 4].
         scores: [K].
@@ -90,6 +88,43 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tens
     Returns:
         The indices kept, best score first.
     """
-    rectangles = torch.cat((boxes[:, :2], boxes[:, 2:] + 1), dim=1)
-    kept: Tensor = batched_nms(rectangles, scores, labels, threshold)
+    kept: Tensor = batched_nms(_rectangles(boxes), scores, labels, threshold)
     return kept
+
+
+def first_kept(boxes: Tensor, scores: Tensor, threshold: float, count: int) -> Tensor:
+    """The best of the boxes that greedy non-maximum suppression keeps.
+
+    Which of the first boxes are kept depends on those alone, and a box that is not kept suppresses
+    none. So the boxes are taken some at a time, and compared with what was kept before, until
+    enough are kept.
+
+    Args:
+        boxes: [K, 4], best score first.
+        scores: [K].
+        threshold: A box goes if its IoU with a better one that is kept is above this.
+        count: How many to keep at most.
+
+    Returns:
+        The indices kept, best score first.
+    """
+    rectangles = _rectangles(boxes)
+    # A GPU compares all pairs at once; to ask it how many are kept is what takes time there.
+    step = 2 * count if boxes.device.type == "cpu" else max(len(boxes), 1)
+    kept = torch.empty(0, dtype=torch.int64, device=boxes.device)
+    for some in torch.arange(len(boxes), device=boxes.device).split(step):
+        candidates = torch.cat((kept, some))
+        order = torchvision_nms(rectangles[candidates], scores[candidates], threshold)
+        kept = candidates[order]
+        if len(kept) >= count:
+            break
+    return kept[:count]
+
+
+def _rectangles(boxes: Tensor) -> Tensor:
+    """What torchvision takes boxes as: the continuous rectangles between their corners.
+
+    Moving x2 and y2 by 1 makes areas and intersections, and so the IoU, those of the legacy
+    convention exactly.
+    """
+    return torch.cat((boxes[:, :2], boxes[:, 2:] + 1), dim=1)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, grid_anchors, nms
+from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, first_kept, grid_anchors, nms
 
 from . import literal_boxes
 
@@ -98,3 +98,20 @@ def test_nms_equals_a_loop_over_labels(count: int) -> None:
 def test_nms_of_nothing() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
     assert nms(torch.zeros(0, 4), torch.zeros(0), nothing, 0.3).tolist() == []
+
+
+@pytest.mark.parametrize("count", [1, 7, 50, 400])
+@pytest.mark.parametrize("boxes", [1, 30, 1500])
+def test_first_kept_are_the_first_that_nms_keeps(boxes: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(boxes)
+    corner = 100 * torch.rand(boxes, 2, generator=generator)
+    corners = torch.cat((corner, corner + 60 * torch.rand(boxes, 2, generator=generator)), 1)
+    # Few different scores: among equal ones, the order given holds.
+    scores = torch.randint(0, 20, (boxes,), generator=generator).sort(descending=True)[0] / 20
+    kept = literal_boxes.nms(corners.tolist(), scores.tolist(), 0.7)
+    assert (len(kept) > count) == (boxes == 1500 or (boxes, count) in {(30, 1), (30, 7)})
+    assert first_kept(corners, scores, 0.7, count).tolist() == kept[:count]
+
+
+def test_first_kept_of_nothing() -> None:
+    assert first_kept(torch.zeros(0, 4), torch.zeros(0), 0.7, 5).tolist() == []

@@ -56,6 +56,10 @@ def test_channels_are_split_between_rpn_and_rfcn(tiny_model: HPVODModel) -> None
     network(feature, (90, 125))
     assert torch.equal(seen["rpn"], feature[:, :64])
     assert torch.equal(seen["rfcn"], feature[:, 64:])
+    # Dense, or each of two convolutions would make a copy of its own.
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network(feature.contiguous(memory_format=layout), (90, 125))
+        assert all(half.is_contiguous(memory_format=layout) for half in seen.values())
 
 
 def test_a_batch_is_its_images(tiny_model: HPVODModel) -> None:

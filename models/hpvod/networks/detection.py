@@ -54,7 +54,12 @@ class DetectionNetwork(nn.Module):
         size = (feature.shape[-2], feature.shape[-1])
         if size != (-(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)):
             raise ValueError(f"image_size {image_size} does not fit a feature map of size {size}")
-        rpn_feature, rfcn_feature = feature.chunk(2, dim=1)
+        # Dense halves: each of the two convolutions that read one would make its own copy.
+        last = feature.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        rpn_feature, rfcn_feature = (
+            half.contiguous(memory_format=layout) for half in feature.chunk(2, dim=1)
+        )
         proposals = self.rpn.propose(self.rpn(rpn_feature), size, image_size)
         rois = torch.cat(
             [nn.functional.pad(boxes, (1, 0), value=i) for i, boxes in enumerate(proposals)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hpvod.config import ModelConfig
 from hpvod.networks.feature import STRIDE
-from hpvod.networks.psroi import ps_roi_pool
+from hpvod_ops import ps_roi_pool
 
 
 class RFCNOutput(NamedTuple):
@@ -39,7 +40,9 @@ class RFCNHead(nn.Module):
             rois: [R, 5] float32 of (image index, x1, y1, x2, y2) in image pixels.
         """
         # Boxes are regressed for background and object; only the object's four are ever read.
-        box_maps = self.box(feature)[:, 4 * self.groups**2 :]
+        object_maps = slice(4 * self.groups**2, None)
+        assert self.box.bias is not None
+        box_maps = F.conv2d(feature, self.box.weight[object_maps], self.box.bias[object_maps])
         logits = ps_roi_pool(self.cls(feature), rois, self.groups, STRIDE)
         deltas = ps_roi_pool(box_maps, rois, self.groups, STRIDE)
         return RFCNOutput(logits.mean((2, 3)), deltas.mean((2, 3)))
