@@ -18,6 +18,7 @@ _PEERS = {"grid_sample": "#475569", "torch.compile": "#94a3b8", "embedding_bag":
 _STAGES = {
     "preprocess": "#b8bec6",
     "flow": "#d9a45b",
+    "plan": "#6b4f8a",
     "features": "#2f6f9f",
     "embedding": "#7fae8c",
     "aggregation": "#b9637a",

@@ -12,7 +12,7 @@ from hpvod.networks.flow import FlowOutput
 from hpvod_ops import UpdatePlan, update_plan
 
 Stages = Callable[[str], AbstractContextManager[object]]
-"""A context around each stage of a frame: "preprocess", "flow", "features", "embedding",
+"""A context around each stage of a frame: "preprocess", "flow", "plan", "features", "embedding",
 "aggregation", "detection". A frame may enter a stage not at all or more than once."""
 
 Consistency = Callable[[Tensor, Tensor, FlowOutput], Tensor]
@@ -33,7 +33,7 @@ class Motion:
         gamma: of Eq. 9; 1 for a schedule that does not ask Q.
         out: the plan to refill, where pixels are updated by it.
         consistency: computes Q in place of the network's Q head.
-        stages: entered around both evaluations, as "flow".
+        stages: entered around each evaluation, as "flow" and "plan".
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Motion:
                 raise ValueError(
                     f"consistency: expected Q of shape {list(wanted)}, got {list(quality.shape)}"
                 )
-        if self._out is None:
-            return update_plan(quality, self._tau, self._gamma, sets=())
-        return update_plan(quality, self._tau, self._gamma, out=self._out)
+        with self._stages("plan"):
+            if self._out is None:
+                return update_plan(quality, self._tau, self._gamma, sets=())
+            return update_plan(quality, self._tau, self._gamma, out=self._out)

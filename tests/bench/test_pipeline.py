@@ -90,8 +90,9 @@ def test_stages_are_those_of_the_method(rows: dict[str, Row]) -> None:
     always = {"preprocess", "features", "detection", "other"}
     assert stages["per_frame"] == always
     assert stages["dff"] == always | {"flow"}
-    for name in ("fgfa", "c1", "c2", "c3"):
-        assert stages[name] == always | {"flow", "embedding", "aggregation"}
+    aggregating = always | {"flow", "embedding", "aggregation"}
+    assert stages["fgfa"] == stages["c1"] == aggregating
+    assert stages["c2"] == stages["c3"] == aggregating | {"plan"}
 
 
 def test_updated_is_the_density(rows: dict[str, Row]) -> None:

@@ -368,7 +368,15 @@ def test_stages_are_entered_by_name_and_never_nested(model):
     frames = moving_frames(2, *SIZE)
     list(VideoDetector(model, PRESETS["c2"], stages=stages).run(frames))
     first = ["preprocess", "features", "embedding", "detection"]
-    second = ["preprocess", "flow", "features", "embedding", "aggregation", "detection"]
+    second = [
+        "preprocess",
+        "flow",
+        "plan",
+        "features",
+        "embedding",
+        "aggregation",
+        "detection",
+    ]
     assert entered == first + second
     entered.clear()
     list(VideoDetector(model, PRESETS["dff"], stages=stages).run(frames))
