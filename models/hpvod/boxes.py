@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
-from torchvision.ops import nms as torchvision_nms
 
 
 def base_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
@@ -76,46 +75,34 @@ def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     return torch.stack((x, y), dim=-1).flatten(-2)
 
 
-def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """Greedy non-maximum suppression among boxes of the same label.
+def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, count: int) -> Tensor:
+    """Greedy non-maximum suppression among boxes of the same label, as far as it is asked for.
 
     Args:
         boxes: [K, 4].
         scores: [K].
         labels: [K] integers.
         threshold: A box goes if its IoU with a better one of its label is above this.
-
-    Returns:
-        The indices kept, best score first.
-    """
-    kept: Tensor = batched_nms(_rectangles(boxes), scores, labels, threshold)
-    return kept
-
-
-def first_kept(boxes: Tensor, scores: Tensor, threshold: float, count: int) -> Tensor:
-    """The best of the boxes that greedy non-maximum suppression keeps.
-
-    Which of the first boxes are kept depends on those alone, and a box that is not kept suppresses
-    none. So the boxes are taken some at a time, and compared with what was kept before, until
-    enough are kept.
-
-    Args:
-        boxes: [K, 4], best score first.
-        scores: [K].
-        threshold: A box goes if its IoU with a better one that is kept is above this.
         count: How many to keep at most.
 
     Returns:
-        The indices kept, best score first.
+        The indices of the best that are kept, best score first.
     """
     rectangles = _rectangles(boxes)
-    # A GPU compares all pairs at once; to ask it how many are kept is what takes time there.
-    step = 2 * count if boxes.device.type == "cpu" else max(len(boxes), 1)
-    kept = torch.empty(0, dtype=torch.int64, device=boxes.device)
-    for some in torch.arange(len(boxes), device=boxes.device).split(step):
+    kept: Tensor
+    if boxes.device.type != "cpu":
+        # A GPU compares all pairs at once; what takes time is to ask it how many are kept.
+        kept = batched_nms(rectangles, scores, labels, threshold)
+        return kept[:count]
+    # Which of the best boxes are kept depends on those alone, and a box that is not kept
+    # suppresses none. So some at a time are compared with what was kept before.
+    order = scores.argsort(descending=True, stable=True)
+    kept = order[:0]
+    for some in order.split(2 * count):
         candidates = torch.cat((kept, some))
-        order = torchvision_nms(rectangles[candidates], scores[candidates], threshold)
-        kept = candidates[order]
+        chosen = (tensor[candidates] for tensor in (rectangles, scores, labels))
+        # Sorted, for among equal scores batched_nms leaves no order.
+        kept = candidates[batched_nms(*chosen, threshold).sort().values]
         if len(kept) >= count:
             break
     return kept[:count]

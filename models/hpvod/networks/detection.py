@@ -77,5 +77,5 @@ class DetectionNetwork(nn.Module):
         """Threshold, NMS by class and cap: boxes [R, 4] and scores [R, classes] of one image."""
         roi, label = (scores > self.score_threshold).nonzero(as_tuple=True)
         boxes, scores = boxes[roi], scores[roi, label]
-        kept = nms(boxes, scores, label, self.nms)[: self.max_detections]
+        kept = nms(boxes, scores, label, self.nms, self.max_detections)
         return Detections(boxes[kept], scores[kept], label[kept])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, first_kept, grid_anchors
+from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, grid_anchors, nms
 from hpvod.config import ModelConfig
 from hpvod.networks.feature import STRIDE
 
@@ -63,7 +64,8 @@ class RPN(nn.Module):
         scores, best = objectness.topk(count, dim=1)
         deltas = output.deltas.detach().float().take_along_dim(best[..., None], dim=1)
         boxes = clip_boxes(decode_boxes(anchors[best], deltas, self.box_std), image_size)
+        one_class = torch.zeros_like(best[0])
         return [
-            b[first_kept(b, s, self.nms, self.proposals)]
+            b[nms(b, s, one_class, self.nms, self.proposals)]
             for b, s in zip(boxes, scores, strict=True)
         ]
