@@ -95,10 +95,10 @@ class MmaLoader {
   // Where the pixels that this thread copies from begin, until the tap changes.
   HPVOD_HOST_DEVICE void find_pixels() {
     if constexpr (kWidth > 1) {
+      const int row = opaque(threadIdx.x) / kLanes;
 #pragma unroll
       for (int i = 0; i < kLoadsA; ++i) {
-        const int pixel =
-            shared_.rows.under(size_, first_row() + i * kRowStep, cursor_.dy, cursor_.dx);
+        const int pixel = shared_.rows.under(size_, row + i * kRowStep, cursor_.dy, cursor_.dx);
         pixel_chunk_[i] = pixel < 0 ? -1 : pixel * (size_.in_channels / kWidth);
       }
     }
@@ -112,7 +112,9 @@ class MmaLoader {
   HPVOD_HOST_DEVICE void copy(unsigned char* a, unsigned char* b) const {
     // The row steps are multiples of eight, so that all rows of a thread rotate alike.
     static_assert(kRowStep % 8 == 0, "");
-    const int place = swizzled(first_row(), threadIdx.x % kLanes);
+    const int thread = opaque(threadIdx.x);
+    const int row = thread / kLanes;
+    const int place = swizzled(row, thread % kLanes);
     const bool inside = cursor_.inside(size_);
     const int channel_chunk = cursor_.channel / kWidth;
     // Where nothing is to be read, the address may be any.
@@ -123,8 +125,8 @@ class MmaLoader {
                   inside && pixel_chunk_[i] >= 0);
     }
     const int row_chunks = size_.taps * (size_.in_channels / kWidth);
-    const int rows = inside ? size_.out_channels - first_column_ - first_row() : 0;
-    const int weight_chunk = (first_column_ + first_row()) * row_chunks + cursor_.position / kWidth;
+    const int rows = inside ? size_.out_channels - first_column_ - row : 0;
+    const int weight_chunk = (first_column_ + row) * row_chunks + cursor_.position / kWidth;
 #pragma unroll
     for (int i = 0; i < kLoadsB; ++i) {
       cp_async_16(b + place + i * kRowStep * kMmaRowBytes,

@@ -22,6 +22,13 @@ HPVOD_HOST_DEVICE uint32_t shared_address(const void* pointer) {
 
 }  // namespace detail
 
+// The same value, of which the compiler no longer knows where it comes from: what is computed
+// from it inside a loop stays there, where it would cost a register each to be kept outside.
+HPVOD_HOST_DEVICE int opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Begins to copy 16 bytes from global to shared memory, past L1; where `inside` is false,
 // it writes zeros and reads nothing. Both addresses are multiples of 16.
 HPVOD_HOST_DEVICE void cp_async_16(void* shared, const void* global, bool inside) {

@@ -116,6 +116,8 @@ void mma(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, Site
 
 namespace hpvod {
 
+inline int opaque(int value) { return value; }
+
 inline void cp_async_16(void* shared, const void* global, bool inside) {
   simt::check_aligned("cp_async_16", shared);
   simt::check_aligned("cp_async_16", global);
