@@ -37,13 +37,26 @@ int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 struct Chunk {
   int64_t tap;
   int64_t taps;
-  int64_t channel;  // of the input
+  int64_t channel;  // of the tap
   int64_t depth;    // channels of each tap
 };
 
 template <typename T>
+constexpr int64_t kMostDepth =
+    kChunkBytes / (kPanel<T> * static_cast<int64_t>(sizeof(accumulate_t<T>)));
+
+// How many taps side by side are read as one: their pixels lie side by side in memory, and every
+// tap costs a few instructions beside its channels'. Where the kernel reaches over the left or the
+// right border, a copy is read.
+template <typename T>
+int64_t joined_taps(const MaskedConv2dShape& shape) {
+  const bool joins = shape.dilation == 1 && shape.kernel_width * shape.in_channels <= kMostDepth<T>;
+  return joins ? shape.kernel_width : 1;
+}
+
+template <typename T>
 std::vector<Chunk> chunks_of(int64_t taps, int64_t channels) {
-  const int64_t most = kChunkBytes / (kPanel<T> * static_cast<int64_t>(sizeof(accumulate_t<T>)));
+  constexpr int64_t most = kMostDepth<T>;
   std::vector<Chunk> chunks;
   if (channels > most) {
     const int64_t depth = ceil_divide(channels, ceil_divide(channels, most));
@@ -169,6 +182,28 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
   }
 }
 
+constexpr int64_t kLine = 64;  // bytes that memory moves at once
+
+// Weights are read once a frame, from memory that is far away: a panel's next chunk is fetched into
+// the second-level cache, a part with every tile, while this one is computed with.
+class Ahead {
+ public:
+  Ahead(const void* begin, int64_t bytes, int64_t tiles)
+      : begin_(static_cast<const char*>(begin)), lines_(ceil_divide(bytes, kLine)), tiles_(tiles) {}
+
+  HPVOD_INLINE void fetch(int64_t tile) const {
+    const int64_t end = lines_ * (tile + 1) / tiles_;
+    for (int64_t line = lines_ * tile / tiles_; line < end; ++line) {
+      __builtin_prefetch(begin_ + line * kLine, 0, 2);
+    }
+  }
+
+ private:
+  const char* begin_;
+  int64_t lines_;
+  int64_t tiles_;
+};
+
 template <typename T>
 class Block {
  public:
@@ -178,9 +213,11 @@ class Block {
   explicit Block(const MaskedConv2d& params)
       : params_(params),
         shape_(params.shape),
-        taps_(shape_.kernel_height * shape_.kernel_width),
-        chunks_(chunks_of<T>(taps_, shape_.in_channels)),
-        zeros_(new T[shape_.in_channels]()),
+        joined_(joined_taps<T>(shape_)),
+        taps_(shape_.kernel_height * shape_.kernel_width / joined_),
+        channels_(joined_ * shape_.in_channels),
+        chunks_(chunks_of<T>(taps_, channels_)),
+        zeros_(new T[channels_]()),
         tiles_(new Tile<T>[kMostTiles]),
         rows_(new const T*[kMostTiles * taps_ * kRows]) {
     if (!kSame) {
@@ -190,22 +227,33 @@ class Block {
       sums_.reset(new A[kMostTiles * kRows * shape_.out_channels]);
     }
     chunk_rows_.reset(new const A*[kMostTiles * taps_ * kRows]);
+    if (joined_ > 1) borders_.reset(new T[kMostTiles * taps_ * kRows * channels_]);
   }
 
   // The pixels [first, first + count) of the list and the panels [panel, panel_end).
   void compute(int64_t first, int64_t count, int64_t panel, int64_t panel_end) {
     find_rows(first, count);
     const int64_t tiles = ceil_divide(count, kRows);
-    const int64_t depth = taps_ * shape_.in_channels;
+    const int64_t depth = taps_ * channels_;
     const A* weight = static_cast<const A*>(params_.weight);
-    for (const Chunk& chunk : chunks_) {
+    const auto weights_of = [&](size_t c, int64_t p) {
+      return weight + (p * depth + chunks_[c].tap * channels_ + chunks_[c].channel) * kPanel<T>;
+    };
+    for (size_t c = 0; c < chunks_.size(); ++c) {
+      const Chunk& chunk = chunks_[c];
       place_rows(chunk, tiles);
       for (int64_t p = panel; p < panel_end; ++p) {
         const int64_t channel = p * kPanel<T>;
-        const A* weights =
-            weight + (p * depth + chunk.tap * shape_.in_channels + chunk.channel) * kPanel<T>;
+        const A* weights = weights_of(c, p);
         const Epilogue<T> epilogue = epilogue_of(channel, chunk);
+        const bool same_chunk = p + 1 < panel_end;
+        const size_t next_chunk = same_chunk ? c : std::min(c + 1, chunks_.size() - 1);
+        const Chunk& next = chunks_[next_chunk];
+        const Ahead ahead(weights_of(next_chunk, same_chunk ? p + 1 : panel),
+                          next.taps * next.depth * kPanel<T> * sizeof(A), tiles);
         for (int64_t t = 0; t < tiles; ++t) {
+          ahead.fetch(t);
+          if (epilogue.first && t + 1 < tiles) fetch_outputs(tiles_[t + 1], channel);
           const A* const* rows = chunk_rows_.get() + t * chunk.taps * kRows;
           epilogue.count == kPanel<T>
               ? add_products<true, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
@@ -220,7 +268,6 @@ class Block {
  private:
   // The row that every pixel of the block reads for every tap.
   void find_rows(int64_t first, int64_t count) {
-    const T* input = static_cast<const T*>(params_.input);
     for (int64_t t = 0; t * kRows < count; ++t) {
       Tile<T>& tile = tiles_[t];
       tile.rows = std::min<int64_t>(kRows, count - t * kRows);
@@ -235,18 +282,41 @@ class Block {
         tile.sums[r] = kSame ? reinterpret_cast<A*>(static_cast<T*>(params_.output) +
                                                     pixel * shape_.out_channels)
                              : sums_.get() + index * shape_.out_channels;
-        const T** rows = rows_.get() + t * taps_ * kRows + r;
+        int64_t place = t * taps_ * kRows + r;
         for (int64_t ky = 0; ky < shape_.kernel_height; ++ky) {
-          const int64_t y = top + ky * shape_.dilation;
-          const bool inside = y >= 0 && y < shape_.in_height;
-          for (int64_t kx = 0; kx < shape_.kernel_width; ++kx, rows += kRows) {
-            const int64_t x = left + kx * shape_.dilation;
-            *rows = inside && x >= 0 && x < shape_.in_width
-                        ? input + ((n * shape_.in_height + y) * shape_.in_width + x) *
-                                      shape_.in_channels
-                        : zeros_.get();
+          for (int64_t kx = 0; kx < shape_.kernel_width; kx += joined_, place += kRows) {
+            rows_[place] =
+                row_at(n, top + ky * shape_.dilation, left + kx * shape_.dilation, place);
           }
         }
+      }
+    }
+  }
+
+  // The channels of the joined pixels from (y, x) on; zeros outside the map.
+  HPVOD_INLINE const T* row_at(int64_t n, int64_t y, int64_t x, int64_t place) {
+    const int64_t width = shape_.in_width;
+    if (y < 0 || y >= shape_.in_height || x + joined_ <= 0 || x >= width) return zeros_.get();
+    const T* line = static_cast<const T*>(params_.input) +
+                    (n * shape_.in_height + y) * width * shape_.in_channels;
+    if (x >= 0 && x + joined_ <= width) return line + x * shape_.in_channels;
+    const int64_t from = std::max<int64_t>(x, 0), to = std::min(x + joined_, width);
+    T* copy = borders_.get() + place * channels_;
+    std::fill_n(copy, channels_, T{});
+    std::copy(line + from * shape_.in_channels, line + to * shape_.in_channels,
+              copy + (from - x) * shape_.in_channels);
+    return copy;
+  }
+
+  // Neighbours in a panel are far apart in memory, so no hardware foresees these accesses.
+  HPVOD_INLINE void fetch_outputs(const Tile<T>& tile, int64_t channel) const {
+    const T* residual = static_cast<const T*>(params_.residual);
+    T* output = static_cast<T*>(params_.output);
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t place = tile.pixel[r] * shape_.out_channels + channel;
+      for (int64_t c = 0; c < kPanel<T>; c += kLine / static_cast<int64_t>(sizeof(T))) {
+        __builtin_prefetch(output + place + c, 1);
+        if (residual && residual != output) __builtin_prefetch(residual + place + c);
       }
     }
   }
@@ -287,12 +357,15 @@ class Block {
 
   const MaskedConv2d& params_;
   const MaskedConv2dShape& shape_;
-  const int64_t taps_;
+  const int64_t joined_;    // taps of the kernel in one of ours
+  const int64_t taps_;      // ours
+  const int64_t channels_;  // of one of ours
   const std::vector<Chunk> chunks_;
   const std::unique_ptr<T[]> zeros_;  // what a tap outside the map reads
   const std::unique_ptr<Tile<T>[]> tiles_;
   const std::unique_ptr<const T*[]> rows_;  // [tiles, taps, kRows]
   std::unique_ptr<const A*[]> chunk_rows_;  // [tiles, taps of the chunk, kRows]
+  std::unique_ptr<T[]> borders_;  // [tiles, taps, kRows, channels]: rows that are not all inside
   std::unique_ptr<A[]> widened_;
   std::unique_ptr<A[]> sums_;  // [tiles * kRows, O]
 };
