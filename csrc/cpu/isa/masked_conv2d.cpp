@@ -28,8 +28,11 @@ constexpr int kVectors = kVectorBytes == 64 ? 4 : 2;
 template <typename T>
 constexpr int kPanel = kVectors * kLanes<T>;
 
-constexpr int64_t kMostTiles = 16;         // of a block
-constexpr int64_t kChunkBytes = 24 << 10;  // of a panel's weights
+constexpr int64_t kMostTiles = 24;                                         // of a block
+constexpr int64_t kChunkBytes = kVectorBytes == 64 ? 32 << 10 : 16 << 10;  // of a panel's weights
+
+constexpr int64_t kCachedWeights = 256 << 10;  // that stay in a second-level cache
+constexpr int64_t kLine = 64;                  // bytes that memory moves at once
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -59,7 +62,10 @@ std::vector<Chunk> chunks_of(int64_t taps, int64_t channels) {
   constexpr int64_t most = kMostDepth<T>;
   std::vector<Chunk> chunks;
   if (channels > most) {
-    const int64_t depth = ceil_divide(channels, ceil_divide(channels, most));
+    // In whole cache lines.
+    constexpr int64_t line = kLine / static_cast<int64_t>(sizeof(T));
+    const int64_t depth =
+        ceil_divide(ceil_divide(channels, ceil_divide(channels, most)), line) * line;
     for (int64_t tap = 0; tap < taps; ++tap) {
       for (int64_t c = 0; c < channels; c += depth) {
         chunks.push_back({tap, 1, c, std::min(depth, channels - c)});
@@ -75,22 +81,40 @@ std::vector<Chunk> chunks_of(int64_t taps, int64_t channels) {
   return chunks;
 }
 
-// How the work is cut: into panels of output channels, and blocks of tiles of pixels. Items are
-// numbered panel by panel, so that a thread's share has few panels: each thread then reads its own
-// part of the weights, which for few pixels are most of what is read.
+// How the work is cut: into panels of output channels, and blocks of tiles of pixels. A thread
+// takes neighbouring items. Numbered block by block, they are few blocks, each of whose rows is
+// then found and read by one thread alone. But weights that no second-level cache holds are most of
+// what is read for few pixels: numbered panel by panel, they are few panels, and every thread reads
+// its own part of the weights.
 struct Cut {
   int64_t panels;
-  int64_t tiles;
   int64_t tiles_of_block;
   int64_t blocks;
+  bool by_block;
+
+  // Calls compute(block, panel, panel_end) for the items [begin, end).
+  template <typename Compute>
+  void for_each(int64_t begin, int64_t end, Compute compute) const {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const auto panel_of = [&](int64_t item) {
+        return by_block ? std::clamp<int64_t>(item - b * panels, 0, panels)
+                        : ceil_divide(std::max<int64_t>(0, item - b), blocks);
+      };
+      const int64_t panel = panel_of(begin), panel_end = panel_of(end);
+      if (panel < panel_end) compute(b, panel, panel_end);
+    }
+  }
 };
 
 template <typename T>
 Cut cut_of(const MaskedConv2d& params) {
+  const MaskedConv2dShape& shape = params.shape;
   const int64_t tiles = ceil_divide(*params.count, kRows);
   const int64_t blocks = ceil_divide(tiles, kMostTiles);
-  return {ceil_divide(params.shape.out_channels, kPanel<T>), tiles,
-          blocks ? ceil_divide(tiles, blocks) : 0, blocks};
+  const int64_t panels = ceil_divide(shape.out_channels, kPanel<T>);
+  const int64_t weights = panels * kPanel<T> * shape.in_channels * shape.kernel_height *
+                          shape.kernel_width * static_cast<int64_t>(sizeof(accumulate_t<T>));
+  return {panels, blocks ? ceil_divide(tiles, blocks) : 0, blocks, weights <= kCachedWeights};
 }
 
 // What a pixel of a tile reads and where its sums go.
@@ -181,8 +205,6 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
     }
   }
 }
-
-constexpr int64_t kLine = 64;  // bytes that memory moves at once
 
 // Weights are read once a frame, from memory that is far away: a panel's next chunk is fetched into
 // the second-level cache, a part with every tile, while this one is computed with.
@@ -375,13 +397,10 @@ void convolve(const MaskedConv2d& params, int64_t begin, int64_t end) {
   const Cut cut = cut_of<T>(params);
   const int64_t count = *params.count;
   Block<T> block(params);
-  for (int64_t b = 0; b < cut.blocks; ++b) {
-    const int64_t panel = ceil_divide(std::max<int64_t>(0, begin - b), cut.blocks);
-    const int64_t panel_end = ceil_divide(std::max<int64_t>(0, end - b), cut.blocks);
-    if (panel == panel_end) continue;
-    const int64_t first = b * cut.tiles_of_block * kRows;
-    block.compute(first, std::min(cut.tiles_of_block * kRows, count - first), panel, panel_end);
-  }
+  const int64_t size = cut.tiles_of_block * kRows;
+  cut.for_each(begin, end, [&](int64_t b, int64_t panel, int64_t panel_end) {
+    block.compute(b * size, std::min(size, count - b * size), panel, panel_end);
+  });
 }
 
 template <typename T>
