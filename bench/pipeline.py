@@ -30,7 +30,16 @@ from hpvod_ops import use_backend
 from hpvod_ops.backends import choose_backend
 
 BASELINE = "per_frame"
-STAGES = ("preprocess", "flow", "plan", "features", "embedding", "aggregation", "detection", "other")
+STAGES = (
+    "preprocess",
+    "flow",
+    "plan",
+    "features",
+    "embedding",
+    "aggregation",
+    "detection",
+    "other",
+)
 FEWEST_FRAMES = 20  # FGFA's window is full from the 19th on
 
 _BENCHMARK = "benchmark"  # what finding the changed positions takes; no user pays it

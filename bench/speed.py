@@ -24,6 +24,7 @@ from bench import (
     masked_conv2d,
     masked_max_pool2d,
     pipeline,
+    ps_roi_pool,
     report,
     update_plan,
     warp,
@@ -35,7 +36,7 @@ from bench.running import DTYPES, own_stream, print_setting, progress_bars, run_
 from hpvod.config import ModelConfig
 
 _RESULTS = Path(__file__).parent / "results"
-_OPS = (warp, masked_conv2d, masked_max_pool2d, warp_pixels, update_plan)
+_OPS = (warp, masked_conv2d, masked_max_pool2d, warp_pixels, update_plan, ps_roi_pool)
 _FRAMES = 40
 
 
