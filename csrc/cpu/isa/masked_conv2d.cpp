@@ -276,6 +276,7 @@ class Block {
         for (int64_t t = 0; t < tiles; ++t) {
           ahead.fetch(t);
           if (epilogue.first && t + 1 < tiles) fetch_outputs(tiles_[t + 1], channel);
+          if (p == panel && t + 1 < tiles) fetch_rows(chunk, t + 1);
           const A* const* rows = chunk_rows_.get() + t * chunk.taps * kRows;
           epilogue.count == kPanel<T>
               ? add_products<true, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
@@ -328,6 +329,15 @@ class Block {
     std::copy(line + from * shape_.in_channels, line + to * shape_.in_channels,
               copy + (from - x) * shape_.in_channels);
     return copy;
+  }
+
+  // What the first panel reads, the others find in the second-level cache.
+  void fetch_rows(const Chunk& chunk, int64_t tile) const {
+    const A* const* rows = chunk_rows_.get() + tile * chunk.taps * kRows;
+    constexpr int64_t line = kLine / static_cast<int64_t>(sizeof(A));
+    for (int64_t i = 0; i < chunk.taps * kRows; ++i) {
+      for (int64_t c = 0; c < chunk.depth; c += line) __builtin_prefetch(rows[i] + c);
+    }
   }
 
   // Neighbours in a panel are far apart in memory, so no hardware foresees these accesses.
