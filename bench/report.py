@@ -37,7 +37,7 @@ def _dense_table(rows: Sequence[Row]) -> Table:
             str(row.more["layout"]),
             f"{row.ms:.3f}",
             _ratio(row.ms, row.floor_ms),
-            _ratio(row.ms, row.peers[_COPY]),
+            _ratio(row.ms, row.peers.get(_COPY)),
             *(_ratio(row.peers.get(peer), row.ms) for peer in peers),
             end_section=following is None or following.dtype != row.dtype,
         )

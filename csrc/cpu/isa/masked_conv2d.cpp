@@ -3,10 +3,11 @@
 // however they lie in the map, and nothing is copied.
 //
 // The sums of kRows pixels and a panel of output channels stay in registers over a chunk of the
-// depth (taps x input channels). A chunk of a panel's weights stays in the first-level cache while
-// the tiles of a block of pixels pass over it, and the block's rows in the second-level cache while
-// the panels do. Between chunks, sums lie in the output itself, or where that is narrower than the
-// sums, in a buffer.
+// depth (taps x input channels). A chunk of a panel's weights stays near while the tiles of a block
+// of pixels pass over it (a little more than the first-level cache holds does no harm, for the
+// loop reads them in order), and the block's rows in the second-level cache while the panels do.
+// Between chunks, sums lie in the output itself, or where that is narrower than the sums, in a
+// buffer.
 #include "../masked_conv2d.h"
 
 #include <algorithm>
@@ -29,7 +30,7 @@ template <typename T>
 constexpr int kPanel = kVectors * kLanes<T>;
 
 constexpr int64_t kMostTiles = 24;                                         // of a block
-constexpr int64_t kChunkBytes = kVectorBytes == 64 ? 32 << 10 : 16 << 10;  // of a panel's weights
+constexpr int64_t kChunkBytes = kVectorBytes == 64 ? 32 << 10 : 40 << 10;  // of a panel's weights
 
 constexpr int64_t kCachedWeights = 256 << 10;  // that stay in a second-level cache
 constexpr int64_t kLine = 64;                  // bytes that memory moves at once
