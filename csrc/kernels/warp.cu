@@ -1,4 +1,5 @@
 // Launches the kernels of `warp`: checks what their indices assume, and shapes grids.
+#include "launcher.h"
 #include "warp.h"
 #include "warp_grad_feature.cuh"
 #include "warp_grad_flow.cuh"
@@ -11,12 +12,6 @@ namespace {
 constexpr int64_t kEnoughBlocks = 2048;
 constexpr int64_t kMaxGridYZ = 65535;
 
-// Kernels hold positions, the padded ones of WarpLinks included, and channels in an int,
-// and need room above the last for a stride.
-constexpr int64_t kMaxIndex = int64_t{1} << 30;
-
-int64_t divide_up(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
-
 int64_t clamp(int64_t value, int64_t low, int64_t high) {
   return value < low ? low : value > high ? high : value;
 }
@@ -28,11 +23,9 @@ int64_t heads(const WarpShape& shape) {
 }
 
 const char* check(const WarpShape& shape) {
-  // By division: the product itself may be too large for 64 bits.
-  int64_t room = kMaxIndex;
-  for (const int64_t side : {shape.height + 1, shape.width + 1, shape.batch}) {
-    if (side > room) return "warp: N * (H + 1) * (W + 1) must not exceed 2^30";
-    if (side > 0) room /= side;
+  // The positions of WarpLinks are padded.
+  if (!is_index({shape.height + 1, shape.width + 1, shape.batch})) {
+    return "warp: N * (H + 1) * (W + 1) must not exceed 2^30";
   }
   return shape.channels > kMaxIndex ? "warp: C must not exceed 2^30" : nullptr;
 }
@@ -85,32 +78,6 @@ dim3 link_grid(int64_t plane, int64_t images) {
               static_cast<unsigned>(clamp(images, 1, kMaxGridYZ)));
 }
 
-// Whether 16-byte accesses reach every channel of every one of these maps.
-template <typename T, typename... Maps>
-bool vectors_fit(const WarpShape& shape, Maps... maps) {
-  uintptr_t misaligned = 0;
-  for (const void* map : {static_cast<const void*>(maps)...}) {
-    misaligned |= reinterpret_cast<uintptr_t>(map) % 16;
-  }
-  return misaligned == 0 && shape.channels % kVectorWidth<T> == 0;
-}
-
-// Calls function(element) with an element of the type that `dtype` names.
-template <typename Function>
-const char* with_type(DType dtype, Function function) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return function(float{});
-    case DType::kFloat16:
-      return function(Half{});
-    case DType::kBFloat16:
-      return function(BFloat16{});
-    case DType::kFloat64:
-      return function(double{});
-  }
-  return "warp: unknown dtype";
-}
-
 template <typename T>
 const char* forward(const WarpForward& params, Stream stream) {
   const WarpShape& shape = params.shape;
@@ -131,7 +98,7 @@ const char* forward(const WarpForward& params, Stream stream) {
     return launch(kernel, tiles.grid, tiles.block, 0, stream, feature, flow, scale, output, size,
                   tiles.splits);
   };
-  return vectors_fit<T>(shape, feature, scale, output)
+  return vectors_fit<T>(shape.channels, feature, scale, output)
              ? launch_vectors(warp_forward_channels_last<T, kVectorWidth<T>>, kVectorWidth<T>)
              : launch_vectors(warp_forward_channels_last<T, 1>, 1);
 }
@@ -174,7 +141,7 @@ const char* gradient_of_feature(const WarpBackward& params, Stream stream) {
     return launch(kernel, tiles.grid, tiles.block, 0, stream, grad_output, flow, scale,
                   grad_feature, links, size, feature_batch, tiles.splits);
   };
-  return vectors_fit<T>(shape, scale, grad_output, grad_feature)
+  return vectors_fit<T>(shape.channels, scale, grad_output, grad_feature)
              ? launch_vectors(warp_gather_channels_last<T, kVectorWidth<T>>, kVectorWidth<T>)
              : launch_vectors(warp_gather_channels_last<T, 1>, 1);
 }
@@ -202,7 +169,7 @@ const char* gradient_of_flow_and_scale(const WarpBackward& params, Stream stream
     return launch(kernel, tiles.grid, tiles.block, 0, stream, feature, flow, scale, grad_output,
                   grad_flow, grad_scale, size);
   };
-  return vectors_fit<T>(shape, feature, scale, grad_output, grad_scale)
+  return vectors_fit<T>(shape.channels, feature, scale, grad_output, grad_scale)
              ? launch_vectors(warp_grad_flow_channels_last<T, kVectorWidth<T>>, kVectorWidth<T>)
              : launch_vectors(warp_grad_flow_channels_last<T, 1>, 1);
 }
