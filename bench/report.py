@@ -126,8 +126,8 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold")
 
 
-def _ratio(above: float | None, below: float) -> str:
-    if above is None:
+def _ratio(above: float | None, below: float | None) -> str:
+    if above is None or below is None:
         return "-"
     ratio = above / below
     return f"{ratio:.0f} x" if ratio >= 100 else f"{ratio:.3g} x"

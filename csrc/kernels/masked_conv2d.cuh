@@ -280,8 +280,8 @@ HPVOD_HOST_DEVICE void store(T* address, const Vector<T, kWidth>& vector) {
 // that the result has the same bits each time. kFlight quads are on their way at a time, as
 // registers permit. `last` is the block's, in shared memory.
 template <int kThreads, int kFlight, typename Real, int kQuads>
-HPVOD_HOST_DEVICE bool add_pieces(Real (&sum)[kQuads][4], const ConvItem& item,
-                                  const ConvWorkspace& workspace, int* last) {
+__device__ __forceinline__ bool add_pieces(Real (&sum)[kQuads][4], const ConvItem& item,
+                                           const ConvWorkspace& workspace, int* last) {
   auto* const sums = static_cast<ConvQuad<Real>*>(workspace.sums) + threadIdx.x;
   const auto at = [&](int piece, int quad) {
     return sums + (static_cast<int64_t>(piece) * kQuads + quad) * kThreads;
