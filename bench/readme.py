@@ -50,10 +50,12 @@ def _ops_table(rows: list[Json]) -> list[str]:
     columns = ("op", "backend", "shape", "dtype", "layout", "ms", "of a copy", "of the floor")
     lines = _header(*columns, *peers)
     for row in rows:
+        copy = row["peers"].get("copy")
+        of_a_copy = "" if copy is None else f"{row['ms'] / copy:.2f}x"
         lines.append(
             f"| `{row['op']}` | {row['backend']} | {_shape(row)} "
             f"| {row['dtype']} | {row['layout']} | {row['ms']:.3f} "
-            f"| {row['ms'] / row['peers']['copy']:.2f}x | {row['ms'] / row['floor_ms']:.2f}x "
+            f"| {of_a_copy} | {row['ms'] / row['floor_ms']:.2f}x "
             f"| {' | '.join(_speed_ups(row, peers))} |"
         )
     return [*lines, "", *_explained(peers)]
