@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.machine import copy_bandwidth, describe, matrix_rate
 from bench.rows import Row, dtype_name
 from bench.timing import Contestant, graph_times, median_times
-from hpvod_ops.backends import BACKENDS, can_run
+from hpvod_ops.backends import BACKENDS, can_run, choose_backend, use_backend
 
 Tensors = tuple[Tensor, ...]
 MEMORY_FORMATS = {
@@ -36,6 +36,20 @@ def kernels_here(device: torch.device, dtype: torch.dtype) -> list[str]:
     """The backends that can run here, but for `reference`."""
     backends = [name for name in BACKENDS if name != "reference"]
     return [name for name in backends if can_run(name, device, dtype) is None]
+
+
+def on_backend(
+    run: Callable[[int], Any], backend: str, device: torch.device, dtype: torch.dtype
+) -> Callable[[int], Any]:
+    """A contestant on one backend, which is asked for only where another would be chosen."""
+    if choose_backend(device, dtype) == backend:
+        return run
+
+    def asked_for(index: int) -> Any:
+        with use_backend(backend):
+            return run(index)
+
+    return asked_for
 
 
 def tensors(results: Any) -> Tensors:

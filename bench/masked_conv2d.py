@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.contest import MEMORY_FORMATS, Contest, kernels_here
+from bench.contest import MEMORY_FORMATS, Contest, kernels_here, on_backend
 from bench.rows import dtype_name
 from bench.timing import number_of_sets
 from bench.updates import at_ratio, updates
@@ -56,6 +56,9 @@ LAYERS = (
     Layer("3x3_64_150x250", 3, 64, 64, (150, 250), 4),
     Layer("feat_conv", 3, 2048, 1024, (38, 63), 1, dilation=6),
 )
+
+
+_CPU_CACHE = 32 << 20  # bytes, less than the weights of a network
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,10 @@ class _Inputs:
         k, (height, width) = layer.kernel, layer.size
         taps = layer.inputs * k * k
         elements = taps * layer.outputs + batch * height * width * (layer.inputs + layer.outputs)
-        self.sets = number_of_sets(device, elements * dtype.itemsize)
+        self.sets = number_of_sets(device, elements * dtype.itemsize, _CPU_CACHE)
         x = [noise(batch, layer.inputs, height, width) for _ in range(self.sets)]
         # Each set has weights of its own: in a network, those of the other layers push them out
-        # of the cache.
+        # of the cache. But one layer after the other runs the same code.
         weight = [
             noise(layer.outputs, layer.inputs, k, k, scale=taps**-0.5) for _ in range(self.sets)
         ]
@@ -284,7 +287,7 @@ def _by_kernel(backend: str, inputs: _Inputs, pixels: _Pixels) -> Run:
     listed = pixels.listed(backend)
 
     def run(index: int) -> Tensor:
-        with torch.inference_mode(), use_backend(backend):
+        with torch.inference_mode():
             return masked_conv2d_(
                 outputs[index],
                 x[index],
@@ -296,7 +299,7 @@ def _by_kernel(backend: str, inputs: _Inputs, pixels: _Pixels) -> Run:
                 residual=residual,
             )
 
-    return run
+    return on_backend(run, backend, inputs.base.device, inputs.base.dtype)
 
 
 def _gathered(inputs: _Inputs, pixels: _Pixels) -> dict[str, Run]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.contest import MEMORY_FORMATS, Contest, kernels_here
+from bench.contest import MEMORY_FORMATS, Contest, kernels_here, on_backend
 from bench.rows import dtype_name
 from bench.timing import number_of_sets
 from bench.updates import at_ratio, updates
@@ -65,11 +65,11 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
             pixels = update_plan(q, 0.0, 1.0, sets=(_PIXELS,)).lists[_PIXELS]
 
         def run(number: int) -> Tensor:
-            with torch.inference_mode(), use_backend(backend):
+            with torch.inference_mode():
                 out, x = outputs[number], maps[number]
                 return masked_max_pool2d_(out, x, pixels, kernel=3, stride=2, padding=1)
 
-        return run
+        return on_backend(run, backend, device, case.dtype)
 
     def dense(layout: str) -> Callable[[int], Tensor]:
         inputs = [x.contiguous(memory_format=MEMORY_FORMATS[layout]) for x in maps]

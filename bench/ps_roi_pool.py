@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.contest import MEMORY_FORMATS, Contest, kernels_here
+from bench.contest import MEMORY_FORMATS, Contest, kernels_here, on_backend
 from bench.rows import dtype_name
 from bench.timing import number_of_sets
-from hpvod_ops import ps_roi_pool, use_backend
+from hpvod_ops import ps_roi_pool
 
 _GROUPS, _STRIDE = 7, 16
 _SIZE = (38, 63)  # of the score maps of a 600 x 1000 image
@@ -59,10 +59,10 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
 
     def by_backend(backend: str, dtype: torch.dtype = case.dtype) -> Callable[[int], Tensor]:
         def run(number: int) -> Tensor:
-            with torch.inference_mode(), use_backend(backend):
+            with torch.inference_mode():
                 return ps_roi_pool(maps[number].to(dtype), rois, _GROUPS, _STRIDE)
 
-        return run
+        return on_backend(run, backend, device, dtype)
 
     def summed_area(layout: str) -> Callable[[int], Tensor]:
         inputs = [m.contiguous(memory_format=MEMORY_FORMATS[layout]) for m in maps]

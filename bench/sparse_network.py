@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.contest import NETWORK_TOLERANCE, Contest, Tensors, kernels_here
+from bench.contest import NETWORK_TOLERANCE, Contest, Tensors, kernels_here, on_backend
 from bench.operations import operation_counter
 from bench.rows import dtype_name
 from bench.updates import SIZE, updates
@@ -54,12 +54,12 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
         network = _network(backend, case.batch, case.dtype, device)
 
         def run(_: int) -> Tensors:
-            with torch.inference_mode(), use_backend(backend):
+            with torch.inference_mode():
                 plan = update_plan(q, 0.0, 1.0, out=network.plan)
                 feature = network.feature(image, plan, flow)
                 return feature, network.embedding(feature, plan, flow)
 
-        return run
+        return on_backend(run, backend, device, case.dtype)
 
     def dense(_: int) -> Tensors:
         with torch.inference_mode():

@@ -17,11 +17,18 @@ _FEWEST_SAMPLES = 5
 _MOST_SAMPLES = 200
 
 
-def number_of_sets(device: torch.device, bytes_a_call: int) -> int:
-    """So many input sets that none is still in a GPU's L2 cache when its turn comes again."""
-    if device.type != "cuda":
-        return 1
-    return 1 + 2 * torch.cuda.get_device_properties(device).L2_cache_size // bytes_a_call
+def number_of_sets(device: torch.device, bytes_a_call: int, cpu_cache: int = 0) -> int:
+    """So many input sets that none is still in a GPU's L2 cache when its turn comes again.
+
+    Args:
+        device: where they lie.
+        bytes_a_call: of one set.
+        cpu_cache: bytes of the cache to outgrow on a CPU; 0 for one set, however large.
+    """
+    cache = cpu_cache
+    if device.type == "cuda":
+        cache = torch.cuda.get_device_properties(device).L2_cache_size
+    return 1 + 2 * cache // bytes_a_call
 
 
 def median_times(
@@ -33,9 +40,9 @@ def median_times(
 ) -> dict[str, float]:
     """Median milliseconds a call of each contestant.
 
-    A sample on a CPU is one call under a host clock. On a GPU it is one call for every input
-    set, one after the other, between two device events: with sets that together exceed the L2
-    cache, no call finds its input there.
+    A sample is one call for every input set, one after the other: on a CPU under a host clock, on
+    a GPU between two device events. With sets that together exceed a cache, no call finds its input
+    there.
 
     Args:
         contestants: by name, in the order of their turns.
@@ -52,24 +59,23 @@ def median_times(
 
     def unfinished(name: str) -> bool:
         done = samples[name]
-        spent = sum(done) * (sets if device.type == "cuda" else 1)
+        spent = sum(done) * sets
         return len(done) < _FEWEST_SAMPLES or (spent < seconds * 1e3 and len(done) < _MOST_SAMPLES)
 
-    turn = 0
     while waiting := [name for name in contestants if unfinished(name)]:
         for name in waiting:
-            samples[name].append(sample(contestants[name], sets, turn))
-        turn += 1
+            samples[name].append(sample(contestants[name], sets))
     return {name: statistics.median(done) for name, done in samples.items()}
 
 
-def _sample_cpu(contestant: Contestant, sets: int, turn: int) -> float:
+def _sample_cpu(contestant: Contestant, sets: int) -> float:
     start = time.perf_counter()
-    contestant(turn % sets)
-    return (time.perf_counter() - start) * 1e3
+    for index in range(sets):
+        contestant(index)
+    return (time.perf_counter() - start) * 1e3 / sets
 
 
-def _sample_cuda(contestant: Contestant, sets: int, turn: int) -> float:
+def _sample_cuda(contestant: Contestant, sets: int) -> float:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for index in range(sets):

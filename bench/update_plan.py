@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.contest import Contest, Tensors, kernels_here
+from bench.contest import Contest, Tensors, kernels_here, on_backend
 from bench.updates import SIZE, updates
 from hpvod.config import ModelConfig
 from hpvod.model import build_model
@@ -49,10 +49,10 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
             plan = update_plan(q, 0.0, 1.0, sets=sets)
 
         def run(_: int) -> UpdatePlan:
-            with torch.inference_mode(), use_backend(backend):
+            with torch.inference_mode():
                 return update_plan(q, 0.0, 1.0, out=plan)
 
-        return run
+        return on_backend(run, backend, device, case.dtype)
 
     eager = contestant("reference")
     truth = _results(eager(0))

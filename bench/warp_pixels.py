@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.contest import MEMORY_FORMATS, Contest, kernels_here
+from bench.contest import MEMORY_FORMATS, Contest, kernels_here, on_backend
 from bench.rows import dtype_name
 from bench.timing import number_of_sets
 from bench.updates import updates
@@ -86,10 +86,10 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
             pixels = update_plan(q, 0.0, 1.0, sets=(case.pixels,)).lists[case.pixels]
 
         def run(number: int) -> Tensor:
-            with torch.inference_mode(), use_backend(backend):
+            with torch.inference_mode():
                 return warp_pixels_(outputs[number], maps[number], motion, pixels, ratio=ratio)
 
-        return run
+        return on_backend(run, backend, device, case.dtype)
 
     def everywhere(layout: str) -> Callable[[int], Tensor]:
         maps = [feature.contiguous(memory_format=MEMORY_FORMATS[layout]) for feature in features]

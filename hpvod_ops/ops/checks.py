@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,17 @@ def refuse_gradients(op: str, **tensors: Tensor | None) -> None:
                 f"{op} is for inference only, but {name} requires grad; call it under "
                 "torch.no_grad() or torch.inference_mode()"
             )
+
+
+def check_devices(arguments: Sequence[object]) -> None:
+    """What a fake kernel checks: with one tensor on the meta device it runs in place of others.
+
+    Raises:
+        RuntimeError: not all tensors are on one device.
+    """
+    devices = {str(each.device) for each in arguments if isinstance(each, Tensor)}
+    if len(devices) > 1:
+        raise RuntimeError(f"tensors are on {', '.join(sorted(devices))}")
 
 
 def check_map(name: str, tensor: Tensor, like: Tensor, like_name: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
 from hpvod_ops.ops.checks import (
+    check_devices,
     check_map,
     check_pixels,
     refuse_gradients,
@@ -128,6 +129,55 @@ def masked_conv2d_(
             f"weight was packed for {weight.backend}, but {backend} is chosen now; pack it again "
             "with pack_conv2d"
         )
+    if weight.dtype != x.dtype or weight.out_channels != out.shape[1] or backend != "cpu":
+        _check(out, x, weight, pixels, stride, padding, dilation, residual)
+    if backend == "reference":
+        reference.masked_conv2d_(
+            out,
+            x,
+            weight.weight,
+            weight.bias,
+            residual,
+            pixels,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            relu=relu,
+        )
+        return out
+    try:
+        (_triton_op if backend == "triton" else _op)(
+            out,
+            x,
+            weight.weight,
+            weight.bias,
+            residual,
+            pixels.indices,
+            pixels.count,
+            weight.kernel,
+            stride,
+            padding,
+            dilation,
+            relu,
+        )
+    except RuntimeError:
+        # On the CPU, looking first would take as long as the convolution of a few pixels.
+        _check(out, x, weight, pixels, stride, padding, dilation, residual)
+        raise
+    return out
+
+
+def _check(
+    out: Tensor,
+    x: Tensor,
+    weight: PackedConv2d,
+    pixels: PixelList,
+    stride: int,
+    padding: int,
+    dilation: int,
+    residual: Tensor | None,
+) -> None:
+    """Names the argument of `masked_conv2d_` that is wrong."""
     check_map("x", x, x, "x")
     if weight.dtype != x.dtype:
         raise TypeError(f"weight must be {x.dtype}, as x is, not {weight.dtype}")
@@ -146,35 +196,6 @@ def masked_conv2d_(
         if residual.shape != expected:
             raise ValueError(_wrong_shape("residual", residual, expected, x))
     check_pixels(pixels, x, "x")
-    if backend == "reference":
-        reference.masked_conv2d_(
-            out,
-            x,
-            weight.weight,
-            weight.bias,
-            residual,
-            pixels,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            relu=relu,
-        )
-        return out
-    (_triton_op if backend == "triton" else _op)(
-        out,
-        x,
-        weight.weight,
-        weight.bias,
-        residual,
-        pixels.indices,
-        pixels.count,
-        weight.kernel,
-        stride,
-        padding,
-        dilation,
-        relu,
-    )
-    return out
 
 
 def masked_conv2d(
@@ -300,7 +321,7 @@ def _triton(*arguments: Any) -> None:
 
 
 def _fake(*arguments: Any) -> None:
-    pass
+    check_devices(arguments)
 
 
 def _fake_pack(weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
 from hpvod_ops.ops.checks import (
+    check_devices,
     check_map,
     check_pixels,
     refuse_gradients,
@@ -55,6 +56,31 @@ def warp_pixels_(
     """
     refuse_gradients("warp_pixels_", out=out, feature=feature, flow=flow, scale=scale)
     backend = choose_backend(feature.device, feature.dtype)
+    if backend != "cpu":
+        _check(out, feature, flow, pixels, ratio, scale)
+    if backend == "reference":
+        reference.warp_pixels_(out, feature, flow, pixels, ratio=ratio, scale=scale)
+        return out
+    try:
+        (_triton_op if backend == "triton" else _op)(
+            out, feature, flow.contiguous(), scale, pixels.indices, pixels.count, ratio
+        )
+    except RuntimeError:
+        # On the CPU, looking first would take as long as warping a few pixels.
+        _check(out, feature, flow, pixels, ratio, scale)
+        raise
+    return out
+
+
+def _check(
+    out: Tensor,
+    feature: Tensor,
+    flow: Tensor,
+    pixels: PixelList,
+    ratio: int,
+    scale: Tensor | None,
+) -> None:
+    """Names the argument that is wrong."""
     check_map("feature", feature, feature, "feature")
     check_map("out", out, feature, "feature")
     if out.shape != feature.shape:
@@ -69,13 +95,6 @@ def warp_pixels_(
     if ratio < 1:
         raise ValueError(f"ratio must be at least 1, not {ratio}")
     check_pixels(pixels, feature, "feature")
-    if backend == "reference":
-        reference.warp_pixels_(out, feature, flow, pixels, ratio=ratio, scale=scale)
-        return out
-    (_triton_op if backend == "triton" else _op)(
-        out, feature, flow.contiguous(), scale, pixels.indices, pixels.count, ratio
-    )
-    return out
 
 
 def _check_flow(flow: Tensor, feature: Tensor) -> None:
@@ -101,7 +120,7 @@ def _triton(*arguments: Any) -> None:
 
 
 def _fake(*arguments: Any) -> None:
-    pass
+    check_devices(arguments)
 
 
 define_triton("warp_pixels_", _triton)

@@ -41,12 +41,12 @@ def test_contestants_take_turns(clock: Clock) -> None:
         return run
 
     contestants = {"a": contestant("a", 0.001), "b": contestant("b", 0.004)}
-    times = median_times(contestants, CPU, seconds=0.02, sets=2)
+    times = median_times(contestants, CPU, seconds=0.04, sets=2)
     assert times == pytest.approx({"a": 1, "b": 4})
     timed = turns[8:]  # after two warm-ups of each on both sets
-    assert timed[:10] == [(name, turn % 2) for turn in range(5) for name in "ab"]
-    # 20 ms are five turns of b, the fewest there are, and 20 of a, which goes on alone.
-    assert [name for name, _ in timed[10:]] == ["a"] * 15
+    assert timed[:20] == [(name, index) for _ in range(5) for name in "ab" for index in (0, 1)]
+    # 40 ms are five turns of b, the fewest there are, and 20 of a, which goes on alone.
+    assert [name for name, _ in timed[20:]] == ["a"] * 2 * 15
 
 
 def test_time_is_the_median(clock: Clock) -> None:

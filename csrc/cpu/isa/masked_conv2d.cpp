@@ -143,6 +143,20 @@ struct Epilogue {
   bool relu;
 };
 
+// What the loop fetches while it computes. Fetched in one go before the loop, it would hold the
+// loop up until memory has delivered most of it.
+template <typename T>
+struct Ahead {
+  const accumulate_t<T>* const* rows;  // the next tile's, as add_products takes them
+  const char* weights;                 // of the next chunk or panel: this tile's share of them
+  int64_t step;                        // bytes from one fetch of weights to the next, at most kLine
+};
+
+// A row of floats has as many lines as an eighth of its depth has pairs of channels: after every
+// pair a line is fetched, in six parts of the loop of rows, in the others of weights.
+constexpr int kParts = 8;
+HPVOD_INLINE int64_t pairs_before(int64_t part, int64_t depth) { return depth * part / kParts / 2; }
+
 // One chunk of one tile and panel. rows: for each tap its kRows rows, from the chunk's first
 // channel on; weights: [taps * depth, kPanel].
 // Not inlined: among the callers' variables, the loop's would not all get registers.
@@ -150,7 +164,7 @@ template <bool kWhole, typename T>
 __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, int64_t taps,
                                             int64_t depth, const accumulate_t<T>* weights,
                                             const Tile<T>& tile, const Epilogue<T>& epilogue,
-                                            int64_t channel) {
+                                            int64_t channel, const Ahead<T>& ahead) {
   using A = accumulate_t<T>;
   using V = Vector<T>;
   constexpr int lanes = kLanes<T>;
@@ -160,11 +174,13 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
   };
   // Every loop over sums is unrolled, or they would not stay in registers.
   V sums[kRows][kVectors] = {};
+  const char* next_weights = ahead.weights;
   for (int64_t tap = 0; tap < taps; ++tap) {
     const A* row[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) row[r] = rows[tap * kRows + r];
-    for (int64_t c = 0; c < depth; ++c) {
+    int64_t c = 0;
+    const auto multiply = [&]() __attribute__((always_inline)) {
       V weight[kVectors];
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) weight[v] = load(weights + v * lanes);
@@ -177,7 +193,23 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
           sums[r][v] = multiply_add(value, weight[v], sums[r][v]);
         }
       }
+      ++c;
+    };
+    for (int part = 0; part < kParts; ++part) {
+      const char* next = part < kRows
+                             ? reinterpret_cast<const char*>(ahead.rows[tap * kRows + part])
+                             : next_weights;
+      const int64_t step = part < kRows ? kLine : ahead.step;
+      const int64_t pairs = pairs_before(part + 1, depth) - pairs_before(part, depth);
+      for (int64_t i = 0; i < pairs; ++i) {
+        __builtin_prefetch(next, 0, 2);  // into the second-level cache
+        next += step;
+        multiply();
+        multiply();
+      }
+      if (part >= kRows) next_weights = next;
     }
+    if (depth % 2) multiply();
   }
 
   // Only now are they added to what was there before: sums of sums round less.
@@ -206,26 +238,6 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
     }
   }
 }
-
-// Weights are read once a frame, from memory that is far away: a panel's next chunk is fetched into
-// the second-level cache, a part with every tile, while this one is computed with.
-class Ahead {
- public:
-  Ahead(const void* begin, int64_t bytes, int64_t tiles)
-      : begin_(static_cast<const char*>(begin)), lines_(ceil_divide(bytes, kLine)), tiles_(tiles) {}
-
-  HPVOD_INLINE void fetch(int64_t tile) const {
-    const int64_t end = lines_ * (tile + 1) / tiles_;
-    for (int64_t line = lines_ * tile / tiles_; line < end; ++line) {
-      __builtin_prefetch(begin_ + line * kLine, 0, 2);
-    }
-  }
-
- private:
-  const char* begin_;
-  int64_t lines_;
-  int64_t tiles_;
-};
 
 template <typename T>
 class Block {
@@ -269,21 +281,27 @@ class Block {
         const int64_t channel = p * kPanel<T>;
         const A* weights = weights_of(c, p);
         const Epilogue<T> epilogue = epilogue_of(channel, chunk);
+        // Weights are read once a frame, from memory that is far away.
         const bool same_chunk = p + 1 < panel_end;
         const size_t next_chunk = same_chunk ? c : std::min(c + 1, chunks_.size() - 1);
+        const char* next_weights =
+            reinterpret_cast<const char*>(weights_of(next_chunk, same_chunk ? p + 1 : panel));
         const Chunk& next = chunks_[next_chunk];
-        const Ahead ahead(weights_of(next_chunk, same_chunk ? p + 1 : panel),
-                          next.taps * next.depth * kPanel<T> * sizeof(A), tiles);
+        const int64_t bytes = next.taps * next.depth * kPanel<T> * int64_t{sizeof(A)};
+        const int64_t fetches =
+            chunk.taps * (pairs_before(kParts, chunk.depth) - pairs_before(kRows, chunk.depth));
+        const int64_t step =
+            std::min(kLine, ceil_divide(bytes, std::max<int64_t>(1, tiles * fetches)));
         for (int64_t t = 0; t < tiles; ++t) {
-          ahead.fetch(t);
           if (epilogue.first && t + 1 < tiles) fetch_outputs(tiles_[t + 1], channel);
-          if (p == panel && t + 1 < tiles) fetch_rows(chunk, t + 1);
           const A* const* rows = chunk_rows_.get() + t * chunk.taps * kRows;
+          const Ahead<T> ahead{t + 1 < tiles ? rows + chunk.taps * kRows : chunk_rows_.get(),
+                               next_weights + t * fetches * step, step};
           epilogue.count == kPanel<T>
               ? add_products<true, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
-                                      channel)
+                                      channel, ahead)
               : add_products<false, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
-                                       channel);
+                                       channel, ahead);
         }
       }
     }
@@ -330,15 +348,6 @@ class Block {
     std::copy(line + from * shape_.in_channels, line + to * shape_.in_channels,
               copy + (from - x) * shape_.in_channels);
     return copy;
-  }
-
-  // What the first panel reads, the others find in the second-level cache.
-  void fetch_rows(const Chunk& chunk, int64_t tile) const {
-    const A* const* rows = chunk_rows_.get() + tile * chunk.taps * kRows;
-    constexpr int64_t line = kLine / static_cast<int64_t>(sizeof(A));
-    for (int64_t i = 0; i < chunk.taps * kRows; ++i) {
-      for (int64_t c = 0; c < chunk.depth; c += line) __builtin_prefetch(rows[i] + c);
-    }
   }
 
   // Neighbours in a panel are far apart in memory, so no hardware foresees these accesses.
