@@ -1,0 +1,13 @@
+// The CPU kernel of warp_aggregate. It works on a range of independent items; the caller spreads
+// [0, items) over its own threads. No result depends on how it was spread.
+#pragma once
+
+#include "../kernels/warp_aggregate.h"
+#include "range.h"
+
+namespace hpvod {
+
+Range warp_aggregate_range(const WarpAggregate& params);
+void warp_aggregate_cpu(const WarpAggregate& params, int64_t begin, int64_t end);
+
+}  // namespace hpvod
