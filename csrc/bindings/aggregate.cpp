@@ -2,6 +2,7 @@
 #include "aggregate.h"
 
 #include "../cpu/aggregate.h"
+#include "cpu_layout.h"
 
 namespace hpvod {
 namespace {
@@ -11,7 +12,8 @@ Tensor aggregate(std::vector<Tensor> features, std::vector<Tensor> embeddings) {
   const Tensor& current = features.back();
   const Tensor output = empty_aggregate(current);
   if (output.numel() > 0) {
-    const AggregateMaps feature_maps(features), embedding_maps(embeddings);
+    const AggregateMaps feature_maps(features, dense_on_cpu),
+        embedding_maps(embeddings, dense_on_cpu);
     const Aggregate params = aggregate_params(current, embeddings.back(), feature_maps,
                                               embedding_maps, features.size(), output);
     const Range range = aggregate_range(params);
@@ -19,7 +21,7 @@ Tensor aggregate(std::vector<Tensor> features, std::vector<Tensor> embeddings) {
       aggregate_cpu(params, begin, end);
     });
   }
-  return dense(output, layout_of(current));
+  return dense_on_cpu(output, layout_of(current));
 }
 
 }  // namespace

@@ -49,7 +49,8 @@ inline Tensor empty_aggregate(const Tensor& current) {
 // The maps of an op, dense in channels_last: what the kernels read.
 class AggregateMaps {
  public:
-  explicit AggregateMaps(const std::vector<Tensor>& maps) {
+  template <typename Dense>
+  AggregateMaps(const std::vector<Tensor>& maps, Dense dense) {
     for (size_t i = 0; i < maps.size(); ++i) {
       // One map may be given more than once: a window is padded with its last frames.
       size_t same = 0;

@@ -10,7 +10,7 @@ Tensor aggregate(std::vector<Tensor> features, std::vector<Tensor> embeddings) {
   const torch::stable::accelerator::DeviceGuard guard(current.get_device_index());
   const Tensor output = empty_aggregate(current);
   if (output.numel() > 0) {
-    const AggregateMaps feature_maps(features), embedding_maps(embeddings);
+    const AggregateMaps feature_maps(features, dense), embedding_maps(embeddings, dense);
     const char* error = launch_aggregate(aggregate_params(current, embeddings.back(), feature_maps,
                                                           embedding_maps, features.size(), output),
                                          current_cuda_stream(current));

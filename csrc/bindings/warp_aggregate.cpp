@@ -2,6 +2,7 @@
 #include "warp_aggregate.h"
 
 #include "../cpu/warp_aggregate.h"
+#include "cpu_layout.h"
 
 namespace hpvod {
 namespace {
@@ -14,14 +15,14 @@ Tensor warp_aggregate(Tensor key_feature, Tensor key_embedding, Tensor feature, 
   maps.check();
   const Tensor output = maps.empty_output();
   if (output.numel() > 0) {
-    const WarpAggregateMaps dense_maps = maps.dense_maps();
-    const WarpAggregate params = dense_maps.params(output);
+    const WarpAggregateMaps read = maps.as_read(dense_on_cpu);
+    const WarpAggregate params = read.params(output);
     const Range range = warp_aggregate_range(params);
     torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
       warp_aggregate_cpu(params, begin, end);
     });
   }
-  return dense(output, layout_of(feature));
+  return dense_on_cpu(output, layout_of(feature));
 }
 
 }  // namespace

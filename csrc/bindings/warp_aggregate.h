@@ -65,9 +65,10 @@ struct WarpAggregateMaps {
 
   Tensor empty_output() const { return empty_map(feature, feature.sizes(), Layout::kChannelsLast); }
 
-  // As the kernels read them.
-  WarpAggregateMaps dense_maps() const {
-    const auto channels_last = [](const Tensor& map) { return dense(map, Layout::kChannelsLast); };
+  // As the kernels read them, by a function such as `dense`.
+  template <typename Dense>
+  WarpAggregateMaps as_read(Dense dense) const {
+    const auto channels_last = [&](const Tensor& map) { return dense(map, Layout::kChannelsLast); };
     const auto or_null = [](const std::optional<Tensor>& map, auto convert) {
       return map ? std::optional<Tensor>(convert(*map)) : std::nullopt;
     };

@@ -13,9 +13,8 @@ Tensor warp_aggregate(Tensor key_feature, Tensor key_embedding, Tensor feature, 
   const torch::stable::accelerator::DeviceGuard guard(feature.get_device_index());
   const Tensor output = maps.empty_output();
   if (output.numel() > 0) {
-    const WarpAggregateMaps dense_maps = maps.dense_maps();
-    const char* error =
-        launch_warp_aggregate(dense_maps.params(output), current_cuda_stream(feature));
+    const WarpAggregateMaps read = maps.as_read(dense);
+    const char* error = launch_warp_aggregate(read.params(output), current_cuda_stream(feature));
     STD_TORCH_CHECK(!error, "warp_aggregate: ", error ? error : "");
   }
   return dense(output, layout_of(feature));

@@ -12,8 +12,10 @@
 namespace hpvod {
 namespace HPVOD_ISA {
 
+// `input_step` and `output_step` are from one row to the next.
 template <typename T>
-void transpose_matrix(const T* input, int64_t rows, int64_t columns, T* output) {
+void transpose_matrix(const T* input, int64_t rows, int64_t columns, int64_t input_step, T* output,
+                      int64_t output_step) {
   // The registers are shuffled as integers: no value is computed with.
   using E = std::conditional_t<sizeof(T) == 2, uint16_t,
                                std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
@@ -27,22 +29,28 @@ void transpose_matrix(const T* input, int64_t rows, int64_t columns, T* output) 
         V square[kSize];
 #pragma GCC unroll 32
         for (int i = 0; i < kSize; ++i) {
-          memcpy(&square[i], input + (row + i) * columns + column, sizeof(V));
+          memcpy(&square[i], input + (row + i) * input_step + column, sizeof(V));
         }
         transpose<kSize>(square);
 #pragma GCC unroll 32
         for (int i = 0; i < kSize; ++i) {
-          memcpy(output + (column + i) * rows + row, &square[i], sizeof(V));
+          memcpy(output + (column + i) * output_step + row, &square[i], sizeof(V));
         }
       } else {
         for (int64_t i = 0; i < columns_left; ++i) {
           for (int64_t j = 0; j < rows_left; ++j) {
-            output[(column + i) * rows + row + j] = input[(row + j) * columns + column + i];
+            output[(column + i) * output_step + row + j] =
+                input[(row + j) * input_step + column + i];
           }
         }
       }
     }
   }
+}
+
+template <typename T>
+void transpose_matrix(const T* input, int64_t rows, int64_t columns, T* output) {
+  transpose_matrix(input, rows, columns, columns, output, rows);
 }
 
 }  // namespace HPVOD_ISA
