@@ -15,8 +15,8 @@ from bench.rows import dtype_name
 from bench.updates import SIZE, updates
 from hpvod.config import ModelConfig
 from hpvod.folding import fold_batch_norm
+from hpvod.key_frames import KeyFrames
 from hpvod.model import HPVODModel, build_model
-from hpvod.networks.flow import FlowOutput
 from hpvod.packed_network import PackedNetwork
 from hpvod.sparse_network import SparseNetwork
 from hpvod_ops import update_plan, use_backend
@@ -48,16 +48,20 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
     of_frames = updates(case.batch)
     image = of_frames.images.to(device, case.dtype, memory_format=torch.channels_last)
     q = of_frames.quality(case.density).to(device, case.dtype)
-    flow = FlowOutput(of_frames.flow.to(device, case.dtype), q, None)
+    flow = of_frames.flow.to(device, case.dtype)
 
     def sparse(backend: str, q: Tensor = q) -> Callable[[int], Tensors]:
-        network = _network(backend, case.batch, case.dtype, device)
+        network, keys = _network(backend, case.batch, case.dtype, device)
+        own_embedding = keys.embedding
+        assert own_embedding is not None
 
         def run(_: int) -> Tensors:
             with torch.inference_mode():
-                plan = update_plan(q, 0.0, 1.0, out=network.plan)
-                feature = network.feature(image, plan, flow)
-                return feature, network.embedding(feature, plan, flow)
+                update_plan(q, 0.0, 1.0, out=network.plan)
+                own = network.feature(image, flow)
+                embedding = network.embedding(own, flow)
+                network.propagate_(own, keys.feature, flow, None)
+                return own, network.propagate_(embedding, own_embedding, flow, None)
 
         return on_backend(run, backend, device, case.dtype)
 
@@ -104,12 +108,19 @@ def _model(dtype: torch.dtype, device: torch.device) -> HPVODModel:
 
 
 @functools.lru_cache(maxsize=3)
-def _network(backend: str, batch: int, dtype: torch.dtype, device: torch.device) -> SparseNetwork:
-    """A sparse network after the key frame."""
+def _network(
+    backend: str, batch: int, dtype: torch.dtype, device: torch.device
+) -> tuple[SparseNetwork, KeyFrames]:
+    """A sparse network after the key frame, and that."""
     key = updates(batch).key.to(device, dtype).expand(batch, -1, -1, -1)
     with torch.inference_mode(), use_backend(backend):
-        packed = PackedNetwork.of(_model(dtype, device), embed=True)
-        network = SparseNetwork(packed, batch, *SIZE)
-        feature = network.feature(key, network.key_plan, None)
-        network.embedding(feature, network.key_plan, None)
-    return network
+        model = _model(dtype, device)
+        network = SparseNetwork(PackedNetwork.of(model, embed=True), batch, *SIZE)
+        keys = KeyFrames.none_yet(key, model.config, embed=True)
+        q = torch.full_like(network.plan.mask, -1, dtype=dtype)
+        everywhere = torch.ones(batch, dtype=torch.bool, device=device)
+        update_plan(q, 0.0, 1.0, key=everywhere, out=network.plan)
+        feature = network.feature(key, None)
+        embedding = network.embedding(feature, None)
+        keys.replace_(everywhere, key, feature, embedding, feature)
+    return network, keys

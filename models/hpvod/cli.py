@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpvod.config import ModelConfig
-from hpvod.draw import draw
+from hpvod.job import Job, Shown
 from hpvod.method import PRESETS, Method
 from hpvod.progress import RunProgress
-from hpvod.results import ResultsError, ResultsWriter
-from hpvod.video import DEFAULT_FPS, RGB, VideoError, VideoReader, open_video
-from hpvod.video_writer import VideoWriter
+from hpvod.results import ResultsError
+from hpvod.video import DEFAULT_FPS, VideoError
 
 if TYPE_CHECKING:
-    from hpvod.detector import FrameResult
     from hpvod.model import HPVODModel
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -50,15 +47,27 @@ def main(
 
 @app.command()
 def detect(
-    video: Annotated[
-        str, typer.Argument(help="A video file, a folder of frames or a quoted glob of frames.")
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO...", help="Video files, folders of frames or quoted globs of frames."
+        ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Annotated video to write (.mp4).")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Annotated video to write (.mp4); of several, a folder for them."
+        ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", help="JSON Lines to write, one object a frame.")
+        Path | None,
+        typer.Option(
+            "--json", help="JSON Lines to write, one object a frame; of several, a folder."
+        ),
     ] = None,
+    streams: Annotated[
+        int, typer.Option(min=1, help="Videos to go through the networks together.")
+    ] = 8,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "c3",
     weights: Annotated[Path | None, typer.Option(help="The model, an hpvod .safetensors.")] = None,
     random_weights: Annotated[
@@ -97,101 +106,115 @@ def detect(
         typer.Option(help="Frames a second of a folder or glob.", show_default=f"{DEFAULT_FPS:g}"),
     ] = None,
 ) -> None:
-    """Detect objects in a video; write it with boxes, the results as JSON Lines, or both.
+    """Detect objects in videos; write them with boxes, the results as JSON Lines, or both.
 
-    Everything written stays readable if the run fails or is interrupted.
+    Everything written stays readable if the run fails or is interrupted. A video that fails leaves
+    the others as they are.
     """
     progress = RunProgress()
+    jobs: list[Job] = []
+    errors: list[str] = []
     try:
         chosen = _method(method, interval=interval, tau=tau, gamma=gamma)
         if output is None and json is None:
             raise _RefusedError("nothing to write: give --output, --json or both")
         _check_model_choice(weights, random_weights, model)
         with ExitStack() as stack:
-            reader = stack.enter_context(open_video(video, fps))
-            outputs = [path for path in (output, json) if path is not None]
-            _check_outputs(outputs, [*reader.files, *([weights] if weights else [])])
-            writer = None
-            if output is not None:
-                writer = VideoWriter(output, reader.size, reader.rate, reader.time_base)
-                stack.enter_context(writer)
-            network = _load(weights, model, device, short_side)
-            run = _Run(reader, network, chosen, score_threshold, show_mask)
-            results = None
-            if json is not None:
-                results = stack.enter_context(ResultsWriter(json, network.config.classes))
-            stack.callback(progress.stop)
-            progress.start(reader.frame_count)
-            for frame, time, result in run:
-                if results is not None:
-                    results.write(result)
-                if writer is not None:
-                    writer.write(run.drawn(frame, result), time)
-                progress.add(result)
-    except (_RefusedError, VideoError, ResultsError) as error:
+            for video, *targets in _targets(videos, output, json):
+                try:
+                    jobs.append(stack.enter_context(Job(video, fps, *targets)))
+                except VideoError as error:
+                    errors.append(str(error))
+            inputs = [file for job in jobs for file in job.reader.files]
+            outputs = [path for job in jobs for path in job.outputs]
+            _check_outputs(outputs, [*inputs, *([weights] if weights else [])])
+            if jobs:
+                network = _load(weights, model, device, short_side)
+                shown = Shown(network.config, score_threshold, show_mask)
+                stack.callback(progress.stop)
+                _run(jobs, network, chosen, shown, streams, progress)
+    except _RefusedError as error:
         typer.echo(f"hpvod: error: {error}{_kept(progress.frames)}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         typer.echo(f"hpvod: interrupted{_kept(progress.frames)}", err=True)
         raise typer.Exit(130) from error
-    typer.echo(f"{progress.frames} frames, {progress}", err=True)
+    errors += [f"{job.error}{_kept(job.frames)}" for job in jobs if job.error is not None]
+    for message in errors:
+        typer.echo(f"hpvod: error: {message}", err=True)
+    if not errors or len(videos) > 1:
+        typer.echo(f"{progress.frames} frames, {progress}", err=True)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _targets(
+    videos: list[str], output: Path | None, json: Path | None
+) -> Iterator[tuple[str, Path | None, Path | None]]:
+    """Each video with the files to write: those that were given, or of its name in the folders."""
+    if len(videos) == 1:
+        yield videos[0], output, json
+        return
+    named: dict[str, str] = {}
+    for video in videos:
+        name = Path(video).stem if Path(video).is_file() else Path(video).name
+        if name in named:
+            raise _RefusedError(
+                f"{named[name]} and {video}: the results of both would be called {name}; run them "
+                "one after the other"
+            )
+        named[name] = video
+    for folder in (output, json):
+        if folder is not None and not folder.is_dir():
+            raise _RefusedError(f"{folder}: several videos need a folder, and this is none")
+    for name, video in named.items():
+        yield (
+            video,
+            None if output is None else output / f"{name}.mp4",
+            None if json is None else json / f"{name}.jsonl",
+        )
+
+
+def _run(
+    jobs: list[Job],
+    model: HPVODModel,
+    method: Method,
+    shown: Shown,
+    streams: int,
+    progress: RunProgress,
+) -> None:
+    """Takes the videos through the networks, those of one size in the network together."""
+    from hpvod.detector import VideoDetector
+    from hpvod.preprocess import Preprocess
+
+    groups: dict[tuple[int, int], list[Job]] = {}
+    for job in jobs:
+        width, height = job.reader.size
+        try:
+            size = Preprocess(model.config).image_size(height, width)
+        except ValueError as error:
+            job.error = _RefusedError(f"{job.reader.files[0]}: {error}")
+            continue
+        groups.setdefault(size, []).append(job)
+    counts = [job.reader.frame_count for job in jobs if job.error is None]
+    known = [count for count in counts if count is not None]
+    progress.start(sum(known) if len(known) == len(counts) else None)
+    for group in groups.values():
+
+        def failed(number: int, error: Exception, group: list[Job] = group) -> None:
+            if not isinstance(error, VideoError | ResultsError):
+                raise error
+            group[number].error = error
+
+        detector = VideoDetector(model, method, batch=min(streams, len(group)))
+        runs = detector.run_all((job.read(shown) for job in group), on_error=failed)
+        for number, result in runs:
+            if group[number].write(result, shown):
+                progress.add(result)
 
 
 def _kept(frames: int) -> str:
     return f"; the results of {frames} frames are kept" if frames else ""
-
-
-class _Run:
-    """Frames, times and results; after an error of the reader come the results still owed."""
-
-    def __init__(
-        self,
-        reader: VideoReader,
-        model: HPVODModel,
-        method: Method,
-        score_threshold: float,
-        show_mask: bool,
-    ) -> None:
-        from hpvod.detector import VideoDetector
-        from hpvod.preprocess import Preprocess
-
-        self._reader = reader
-        self._detector = VideoDetector(model, method)
-        self._score_threshold = score_threshold
-        self._names = model.config.classes
-        self._owed: deque[tuple[RGB, float]] = deque()
-        self._error: VideoError | None = None
-        width, height = reader.size
-        try:
-            image_height, image_width = Preprocess(model.config).image_size(height, width)
-        except ValueError as error:
-            raise _RefusedError(f"{reader.files[0]}: {error}") from error
-        cell = 16 * width / image_width, 16 * height / image_height
-        self._mask_cell = cell if show_mask else None
-
-    def __iter__(self) -> Iterator[tuple[RGB, float, FrameResult]]:
-        for result in self._detector.run(self._frames()):
-            sure = result.scores >= self._score_threshold
-            kept = dataclasses.replace(
-                result,
-                boxes=result.boxes[sure],
-                labels=result.labels[sure],
-                scores=result.scores[sure],
-            )
-            yield *self._owed.popleft(), kept
-        if self._error is not None:
-            raise self._error
-
-    def drawn(self, frame: RGB, result: FrameResult) -> RGB:
-        return draw(frame, result, self._names, self._mask_cell)
-
-    def _frames(self) -> Iterator[tuple[RGB, float]]:
-        try:
-            for item in self._reader:
-                self._owed.append(item)
-                yield item
-        except VideoError as error:
-            self._error = error
 
 
 def _method(name: str, **knobs: float | None) -> Method:

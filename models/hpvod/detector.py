@@ -1,26 +1,28 @@
-"""Algorithm 1: detection in a video, by any method of Table 1."""
+"""Algorithm 1: detection in videos, by any method of Table 1."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hpvod.aggregation import aggregate
+from hpvod.key_frames import KeyFrames
 from hpvod.method import Method
 from hpvod.model import HPVODModel
 from hpvod.motion import Consistency, Motion, Stages
-from hpvod.networks.flow import FlowNetwork
+from hpvod.networks.flow import FlowNetwork, FlowOutput
 from hpvod.packed_flow import PackedFlow
 from hpvod.packed_network import PackedNetwork
-from hpvod.partial_update import FullUpdate, PartialUpdate, Propagation, Update
 from hpvod.preprocess import Frame, Preprocess
 from hpvod.sparse_network import SparseNetwork
-from hpvod_ops import UpdatePlan, warp
+from hpvod_ops import UpdatePlan, aggregate, update_plan, warp, warp_aggregate
+
+Video = Iterable[Frame | tuple[Frame, float]]
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,23 @@ class FrameResult:
 
 
 class VideoDetector:
-    """Algorithm 1 on one video stream, a frame at a time.
+    """Algorithm 1 on a batch of independent video streams, a frame of each at a time.
 
-    It runs on the device and in the dtype of the model's parameters, under inference mode.
+    It runs on the device and in the dtype of the model's parameters, under inference mode. Every
+    stream has key frames of its own, and gets the results that it would get alone.
 
-    Methods that update in part pack the weights of the feature and embedding network at the first
-    frame, as a copy: a model that is changed or moved after that needs a new detector.
+    The weights of the feature, embedding and flow network are packed at the first frame that needs
+    them, as a copy: a model that is changed or moved after that needs a new detector.
 
     Args:
         model: the networks, in evaluation mode.
         method: the row of Table 1 to follow.
+        batch: how many streams.
         consistency: computes Q in place of the flow network's Q head.
         stages: entered around each stage of a frame, to time it.
+
+    Raises:
+        ValueError: `batch` is not positive.
     """
 
     def __init__(
@@ -69,9 +76,12 @@ class VideoDetector:
         model: HPVODModel,
         method: Method,
         *,
+        batch: int = 1,
         consistency: Consistency | None = None,
         stages: Stages | None = None,
     ) -> None:
+        if batch < 1:
+            raise ValueError(f"batch: expected at least 1 stream, got {batch}")
         self.model = model
         self.method = method
         self._consistency = consistency
@@ -80,17 +90,16 @@ class VideoDetector:
         self._flow: PackedFlow | None = None
         self._packed: PackedNetwork | None = None
         self._network: SparseNetwork | None = None
-        self.reset()
+        self._keys: KeyFrames | None = None
+        self._streams = [_Stream(2 * method.window + 1) for _ in range(batch)]
 
-    def reset(self) -> None:
-        """Forgets the stream: the next frame is frame 0 of a new one."""
-        self._count = 0
-        self._frame_size: tuple[int, int] | None = None
-        self._key: _Key | None = None
-        self._window: deque[tuple[_Current, _Maps]] = deque(maxlen=2 * self.method.window + 1)
+    def reset(self, stream: int | None = None) -> None:
+        """Forgets a stream, or all of them: the next frame is frame 0 of a new one."""
+        for each in self._streams if stream is None else [self._streams[stream]]:
+            each.reset()
 
-    def run(self, video: Iterable[Frame | tuple[Frame, float]]) -> Iterator[FrameResult]:
-        """Detects in a whole video, from a fresh start.
+    def run(self, video: Video) -> Iterator[FrameResult]:
+        """Detects in a whole video, from a fresh start, in the detector's first stream.
 
         Args:
             video: frames as `step` takes them, or pairs of a frame and its time in seconds.
@@ -101,17 +110,73 @@ class VideoDetector:
         Raises:
             ValueError: as `step` does.
         """
-        self.reset()
-        for item in video:
-            frame, time = item if isinstance(item, tuple) else (item, None)
-            result = self.step(frame, time)
-            if result is not None:
-                yield result
-        yield from self.finish()
+        for _, result in self.run_all([video]):
+            yield result
 
-    @torch.inference_mode()
+    def run_all(
+        self,
+        videos: Iterable[Video],
+        on_error: Callable[[int, Exception], None] | None = None,
+    ) -> Iterator[tuple[int, FrameResult]]:
+        """Detects in many videos, as many at a time as there are streams, from a fresh start.
+
+        Where one ends, the next takes its place, and the others go on undisturbed.
+
+        Args:
+            videos: as `run` takes each; all of the size that the first has in the network's input.
+            on_error: called with a video's number and what it raised, or what was wrong with its
+                frame; the video then ends with the results that it is still owed. Without it, the
+                error is raised.
+
+        Yields:
+            The number of a video, from 0, and the result of its next frame.
+
+        Raises:
+            ValueError: as `step` does, without `on_error`.
+        """
+        self.reset()
+        waiting = enumerate(videos)
+        numbers: list[int | None] = [None] * len(self._streams)
+        sources: list[Iterator[Frame | tuple[Frame, float]]] = [iter(())] * len(self._streams)
+
+        def owed(stream: int) -> Iterator[tuple[int, FrameResult]]:
+            number, numbers[stream] = numbers[stream], None
+            if number is not None:
+                for result in self.finish(stream):
+                    yield number, result
+
+        while True:
+            frames: list[_Current | None] = [None] * len(self._streams)
+            for stream, started in enumerate(self._streams):
+                while frames[stream] is None:
+                    number = numbers[stream]
+                    try:
+                        if number is not None:
+                            item = next(sources[stream])
+                            frame, time = item if isinstance(item, tuple) else (item, None)
+                            frames[stream] = self._read(started, frame, time, frames)
+                            continue
+                    except StopIteration:
+                        pass
+                    except Exception as error:
+                        assert number is not None
+                        if on_error is None:
+                            raise
+                        on_error(number, error)
+                    yield from owed(stream)
+                    begun = next(waiting, None)
+                    if begun is None:
+                        break
+                    numbers[stream], sources[stream] = begun[0], iter(begun[1])
+            if not any(frames):
+                return
+            results = self._step(frames)
+            for number, result in zip(numbers, results, strict=True):
+                if number is not None and result is not None:
+                    yield number, result
+
     def step(self, frame: Frame, time: float | None = None) -> FrameResult | None:
-        """Takes the next frame of the stream.
+        """Takes the next frame of the first stream; the others rest.
 
         Args:
             frame: uint8 RGB, [height, width, 3], NumPy array or tensor.
@@ -125,96 +190,179 @@ class VideoDetector:
             ValueError: `frame` is not such an image, or differs in size from the stream's first;
                 the stream can go on with another frame.
         """
-        i = self._read(frame, time)
-        maps = self._first(i) if self._key is None else self._next(i, self._key)
-        if not self.method.window:
-            return self._detect(i, maps.feature)  # lines 4, 21, 23
-        self._window.append((i, maps))
-        centre = i.index - self.method.window
-        return self._detect_in_window(centre) if centre >= 0 else None
+        rest: list[Frame | None] = [None] * (len(self._streams) - 1)
+        return self.step_all([frame, *rest], [time, *[None] * len(rest)])[0]
+
+    def step_all(
+        self, frames: Sequence[Frame | None], times: Sequence[float | None] | None = None
+    ) -> list[FrameResult | None]:
+        """Takes the next frame of every stream.
+
+        Args:
+            frames: of each stream, as `step` takes it; None where a stream rests. All are of one
+                size in the network's input.
+            times: of the frames in seconds.
+
+        Returns:
+            Of each stream what `step` returns, and None where it rests.
+
+        Raises:
+            ValueError: as `step` does, or there are not as many frames as streams; all streams can
+                go on with other frames.
+        """
+        times = times or [None] * len(frames)
+        if not len(frames) == len(times) == len(self._streams):
+            raise ValueError(
+                f"frames: expected one (or None) for each of {len(self._streams)} streams, got "
+                f"{len(frames)} and {len(times)} times"
+            )
+        read: list[_Current | None] = [None] * len(frames)
+        for number, (frame, time) in enumerate(zip(frames, times, strict=True)):
+            if frame is not None:
+                read[number] = self._read(self._streams[number], frame, time, read)
+        return self._step(read)
 
     @torch.inference_mode()
-    def finish(self) -> list[FrameResult]:
-        """Ends the stream and forgets it.
+    def finish(self, stream: int = 0) -> list[FrameResult]:
+        """Ends a stream and forgets it.
 
         Returns:
             The results still to come: with a `Method.window` of r those of the last r frames,
             their windows filled by repeating the last frame; else none.
         """
-        first_left = max(0, self._count - self.method.window)
-        results = [self._detect_in_window(centre) for centre in range(first_left, self._count)]
-        self.reset()
+        ended = self._streams[stream]
+        first_left = max(0, ended.count - self.method.window)
+        centres = range(first_left, ended.count) if self.method.window else range(0)
+        results = [self._detect_in_window(ended, centre) for centre in centres]
+        ended.reset()
         return results
 
-    def _read(self, frame: Frame, time: float | None) -> _Current:
+    def _read(
+        self,
+        stream: _Stream,
+        frame: Frame,
+        time: float | None,
+        beside: Sequence[_Current | None],
+    ) -> _Current:
+        """The stream's next frame as the networks take it; the stream stays as it was.
+
+        Args:
+            stream: whose frame it is.
+            frame: as `step` takes it.
+            time: likewise.
+            beside: frames of other streams that were read for the same step.
+
+        Raises:
+            ValueError: the frame is not such an image, or of another size than those before it or
+                beside it.
+        """
         with self._stages("preprocess"):
             parameter = next(self.model.parameters())
             image = self._preprocess(frame, parameter.device, parameter.dtype)
-            size = (frame.shape[0], frame.shape[1])
-            if self._frame_size is not None and size != self._frame_size:
-                raise ValueError(
-                    f"frame {self._count}: size changed from {_by(self._frame_size)} to "
-                    f"{_by(size)} (height x width) in mid-stream; reset() starts a new stream"
-                )
-        current = _Current(self._count, time, size, image)
-        self._frame_size = size
-        self._count += 1
+        current = _Current(stream.count, time, (frame.shape[0], frame.shape[1]), image)
+        if stream.count and current.frame_size != stream.frame_size:
+            raise ValueError(
+                f"frame {stream.count}: size changed from {_by(stream.frame_size)} to "
+                f"{_by(current.frame_size)} (height x width) in mid-stream; reset() starts a new "
+                "stream"
+            )
+        sizes = [each.image_size for each in self._streams if each is not stream and each.count]
+        sizes += [each.image_size for each in beside if each is not None]
+        if sizes and sizes[0] != current.image_size:
+            raise ValueError(
+                f"frame {stream.count}: is {_by(current.image_size)} (height x width) in the "
+                f"network's input, but the other streams are {_by(sizes[0])}"
+            )
         return current
 
-    def _first(self, i: _Current) -> _Maps:
-        """Lines 2 to 7: frame 0, a key frame with no other before it."""
-        if self.method.do_spatial:
-            self._network = self._network_for(i.image)
-        maps = self._update(self._full_update(), i.image)  # line 3
-        self._key = _Key(i.image, maps, maps)  # lines 2, 6
-        return maps
-
-    def _next(self, i: _Current, k: _Key) -> _Maps:
-        """Lines 9 to 26, but for the detection network, whose input is returned."""
-        motion = self._motion(k.image, i.image)  # line 9
-        i.is_key = self._is_key(i.index, motion)  # line 10
-        update: Update
-        if i.is_key:  # line 11
-            update = self._full_update()  # line 12
-        elif self._network is not None:  # line 13
-            i.plan = motion.plan
-            update = PartialUpdate(self._network, motion.plan, motion.flow)  # line 14
+    @torch.inference_mode()
+    def _step(self, currents: Sequence[_Current | None]) -> list[FrameResult | None]:
+        """One turn of the loop of lines 8 to 28, for every stream that does not rest."""
+        results: list[FrameResult | None] = [None] * len(currents)
+        read = {number: each for number, each in enumerate(currents) if each is not None}
+        if not read:
+            return results
+        if self.method.keys_only:
+            maps = self._from_scratch(torch.cat([each.image for each in read.values()]))
         else:
-            update = Propagation(k.own.feature, k.own.embedding, motion.flow)  # line 16
+            maps = _Maps(self._follow(currents), None)
+            if len(read) < len(currents):
+                maps = _Maps(maps.feature[list(read)], None)
+        for number, each in read.items():
+            self._streams[number].advance(each)
+        if not self.method.window:
+            found = self._detect(list(read.values()), maps.feature)  # lines 4, 21, 23
+            results = [found.pop(0) if number in read else None for number in range(len(results))]
+            return results
+        for place, (number, each) in enumerate(read.items()):
+            stream = self._streams[number]
+            stream.window.append((each, maps.of_image(place)))
+            centre = each.index - self.method.window
+            results[number] = self._detect_in_window(stream, centre) if centre >= 0 else None
+        return results
 
-        own = maps = self._update(update, i.image)  # line 18
-        if self.method.do_aggr and not self.method.window:  # line 19
-            maps = self._aggregate(k.aggregated, own, motion.flow.flow, i.is_key)  # line 20
-        if i.is_key:  # line 25
-            self._key = _Key(i.image, own, maps)  # line 26
-        return maps
+    def _from_scratch(self, images: Tensor) -> _Maps:
+        """Lines 3 and 12 where there are key frames only: the networks as PyTorch runs them."""
+        with self._stages("features"):
+            feature = self.model.features(images)
+        if not self.method.do_aggr:
+            return _Maps(feature, None)
+        with self._stages("embedding"):
+            return _Maps(feature, self.model.embedding(feature))
 
-    def _network_for(self, image: Tensor) -> SparseNetwork:
-        """The network for images of this size; the weights are packed once."""
-        if self._packed is None:
-            self._packed = PackedNetwork.of(self.model, embed=self.method.do_aggr)
-        if self._network is not None and self._network.image_shape == image.shape:
-            return self._network
-        self._network = None  # its memory is free before the new one's is taken
-        return SparseNetwork(self._packed, image.shape[0], image.shape[2], image.shape[3])
+    def _follow(self, currents: Sequence[_Current | None]) -> Tensor:
+        """Lines 2 to 26, but for the detection network, whose input is returned.
 
-    def _full_update(self) -> Update:
-        """U = 1 everywhere."""
-        if self._network is None:
-            return FullUpdate(self.model)
-        return PartialUpdate(self._network, self._network.key_plan, flow=None)
-
-    def _motion(self, k: Tensor, i: Tensor) -> Motion:
-        return Motion(
+        A stream that rests is one with Q = +inf, whose result nobody reads.
+        """
+        method = self.method
+        images, network, keys = self._memory_for(currents)
+        motion = Motion(
             self._flow_network(),
-            k,
-            i,
-            tau=self.method.tau,
-            gamma=self.method.gamma if self.method.key == "adaptive" else 1.0,
-            out=None if self._network is None else self._network.plan,
+            keys.image,
+            images,
             consistency=self._consistency,
             stages=self._stages,
-        )
+        )  # line 9
+        plan = self._plan(network, motion, currents)  # lines 10 to 17
+        flow, scale = _in_layout(motion.flow) if self._propagates(currents) else (None, None)
+        with self._stages("features"):
+            own = network.feature(images, flow)  # line 18
+            if flow is not None and not method.do_aggr:
+                network.propagate_(own, keys.feature, flow, scale)
+        result, embedding = own, None
+        if method.do_aggr:  # line 19
+            assert keys.aggregated_embedding is not None
+            with self._stages("embedding"):
+                embedding = network.embedding(own, flow)
+            with self._stages("aggregation"):  # line 20
+                result = self._aggregate(keys, own, embedding, flow, scale, plan, currents)
+            with self._stages("embedding"):  # of F̄_k, where line 20 reads it again
+                network.embed_keys_(keys.aggregated_embedding, result)
+        with self._stages("features"):  # lines 25 and 26
+            keys.replace_(plan.is_key, images, own, embedding, result)
+        self._tell(currents, plan)
+        return result
+
+    def _memory_for(
+        self, currents: Sequence[_Current | None]
+    ) -> tuple[Tensor, SparseNetwork, KeyFrames]:
+        """The images as a batch, with the network and the key frames of this size."""
+        some_image = next(each.image for each in currents if each is not None)
+        shape = torch.Size((len(currents), *some_image.shape[1:]))
+        if self._network is None or self._network.image_shape != shape or self._keys is None:
+            if self._packed is None:
+                self._packed = PackedNetwork.of(self.model, embed=self.method.do_aggr)
+            self._network = self._keys = None  # their memory is free before the new one's is taken
+            self._network = SparseNetwork(
+                self._packed, shape[0], *shape[2:], partial=self.method.do_spatial
+            )
+            self._keys = KeyFrames.none_yet(
+                some_image.expand(shape), self.model.config, self.method.do_aggr
+            )
+        nothing = torch.zeros_like(some_image)
+        images = [nothing if each is None else each.image for each in currents]
+        return torch.cat(images) if len(images) > 1 else images[0], self._network, self._keys
 
     def _flow_network(self) -> FlowNetwork | PackedFlow:
         """N_flow as it runs fastest on the model's device."""
@@ -225,34 +373,91 @@ class VideoDetector:
             self._flow = PackedFlow(self.model.flow)
         return self._flow
 
-    def _is_key(self, index: int, motion: Motion) -> bool:
-        """Eq. 8: every so many frames, or by Eq. 9."""
-        if self.method.key == "every":
-            return index % self.method.interval == 0
-        return bool(motion.plan.is_key)
+    def _plan(
+        self, network: SparseNetwork, motion: Motion, currents: Sequence[_Current | None]
+    ) -> UpdatePlan:
+        """Lines 10 to 17: the key frames by Eq. 8, and U."""
+        method, plan = self.method, network.plan
+        device = plan.mask.device
+        reads_q = method.do_spatial or method.key == "adaptive"
+        if reads_q and self._propagates(currents):
+            quality = motion.quality
+            rests = [each is None for each in currents]
+            if any(rests):
+                # A mask of its own: the flow network's memory is not ours to write.
+                resting = torch.tensor(rests, device=device).view(-1, 1, 1, 1)
+                quality = quality.masked_fill(resting, math.inf)
+        else:
+            quality = torch.full_like(plan.mask, math.inf, dtype=torch.float32)
+        with self._stages("plan"):
+            begins = [each is not None and each.index == 0 for each in currents]
+            if method.key == "every":
+                key = torch.tensor(
+                    [each is not None and each.index % method.interval == 0 for each in currents],
+                    device=device,
+                )
+            else:
+                plan = update_plan(quality, method.tau, method.gamma, out=plan)  # Eq. 9
+                if method.do_spatial and not any(begins):
+                    return plan
+                key = plan.is_key | torch.tensor(begins, device=device)
+            if not method.do_spatial:  # line 16
+                quality = torch.full_like(quality, math.inf)
+            return update_plan(quality, method.tau, method.gamma, key=key, out=plan)
 
-    def _update(self, update: Update, image: Tensor) -> _Maps:
-        """Eq. 10, and the embedding of its result for methods that aggregate."""
-        with self._stages("features"):
-            feature = update.feature(image)
-        if not self.method.do_aggr:
-            return _Maps(feature, None)
-        with self._stages("embedding"):
-            return _Maps(feature, update.embedding(feature))
+    def _propagates(self, currents: Sequence[_Current | None]) -> bool:
+        """Whether any frame reads its key frame."""
+        method = self.method
+        after_first = [each.index for each in currents if each is not None and each.index]
+        if method.key == "adaptive" or method.do_aggr:
+            return bool(after_first)
+        return any(index % method.interval for index in after_first)
 
-    def _aggregate(self, k: _Maps, i: _Maps, flow: Tensor, is_key: bool) -> _Maps:
-        """Eq. 11, and the embedding of its result for a key frame, where line 20 reads it again."""
-        with self._stages("aggregation"):
-            feature = _aggregated([k.warped(flow), i])
-        if not is_key:
-            return _Maps(feature, None)
-        with self._stages("embedding"):
-            return _Maps(feature, self.model.embedding(feature))
+    def _aggregate(
+        self,
+        keys: KeyFrames,
+        own: Tensor,
+        embedding: Tensor,
+        flow: Tensor | None,
+        scale: Tensor | None,
+        plan: UpdatePlan,
+        currents: Sequence[_Current | None],
+    ) -> Tensor:
+        """Eq. 11 of the propagated or updated F̂_i; line 6 for the first frame of a stream."""
+        if flow is None:
+            return own
+        assert keys.aggregated is not None and keys.aggregated_embedding is not None
+        result = warp_aggregate(
+            keys.aggregated,
+            keys.aggregated_embedding,
+            own,
+            embedding,
+            flow,
+            mask=plan.mask,
+            own_feature=keys.feature,
+            own_embedding=keys.embedding,
+            scale=scale,
+        )
+        for number, each in enumerate(currents):
+            if each is not None and each.index == 0:
+                result[number] = own[number]
+        return result
 
-    def _detect_in_window(self, centre: int) -> FrameResult:
+    def _tell(self, currents: Sequence[_Current | None], plan: UpdatePlan) -> None:
+        """Notes what the plan decided; it is refilled for the next frames."""
+        decided = zip(currents, plan.is_key.tolist(), plan.changed.tolist(), strict=True)
+        for number, (each, is_key, changed) in enumerate(decided):
+            if each is None:
+                continue
+            each.is_key, each.updated = is_key, float(is_key)
+            if self.method.do_spatial and not is_key:
+                each.updated = changed / plan.mask[number].numel()
+                each.mask = plan.mask[number, 0].to("cpu", copy=True)
+
+    def _detect_in_window(self, stream: _Stream, centre: int) -> FrameResult:
         """Eq. 2 in place of line 20, and line 21, for a frame whose window has been read."""
-        last = self._count - 1
-        by_index = {current.index: (current, maps) for current, maps in self._window}
+        last = stream.count - 1
+        by_index = {current.index: (current, maps) for current, maps in stream.window}
         i, maps = by_index[centre]
         # The current frame comes last; repetition pads the window at both ends of the stream.
         r = self.method.window
@@ -268,37 +473,70 @@ class VideoDetector:
                 for j, flow in zip(others, flows.split(1), strict=True):
                     onto_i[j] = by_index[j][1].warped(flow)
         with self._stages("aggregation"):
-            feature = _aggregated([onto_i[j] for j in window])
-        return self._detect(i, feature)
+            features = [onto_i[j].feature for j in window]
+            embeddings = [e for j in window if (e := onto_i[j].embedding) is not None]
+            feature = aggregate(features, embeddings)
+        return self._detect([i], feature)[0]
 
-    def _detect(self, i: _Current, feature: Tensor) -> FrameResult:
+    def _detect(self, currents: Sequence[_Current], feature: Tensor) -> list[FrameResult]:
         with self._stages("detection"):
-            height, width = i.image.shape[2:]
-            (detections,) = self.model.detection(feature, (height, width))
-            x, y = i.frame_size[1] / width, i.frame_size[0] / height
-            return FrameResult(
-                index=i.index,
-                time=i.time,
-                is_key=i.is_key,
-                updated=float(i.is_key) if i.plan is None else _updated(i.plan),
-                boxes=detections.boxes.cpu() * torch.tensor((x, y, x, y)),
-                labels=detections.labels.cpu(),
-                scores=detections.scores.cpu(),
-                # The plan is refilled for the next frame.
-                mask=None if i.plan is None else i.plan.mask[0, 0].to("cpu", copy=True),
-            )
+            height, width = currents[0].image_size
+            results = []
+            for i, found in zip(
+                currents, self.model.detection(feature, (height, width)), strict=True
+            ):
+                x, y = i.frame_size[1] / width, i.frame_size[0] / height
+                results.append(
+                    FrameResult(
+                        index=i.index,
+                        time=i.time,
+                        is_key=i.is_key,
+                        updated=i.updated,
+                        boxes=found.boxes.cpu() * torch.tensor((x, y, x, y)),
+                        labels=found.labels.cpu(),
+                        scores=found.scores.cpu(),
+                        mask=i.mask,
+                    )
+                )
+            return results
 
 
 @dataclass
 class _Current:
-    """The frame i of Algorithm 1, and what is to be told of it."""
+    """The frame i of a stream, and what is to be told of it."""
 
     index: int
     time: float | None
     frame_size: tuple[int, int]
     image: Tensor
     is_key: bool = True
-    plan: UpdatePlan | None = None  # where only a part is updated
+    updated: float = 1.0
+    mask: Tensor | None = None  # where only a part is updated
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.image.shape[2], self.image.shape[3]
+
+
+class _Stream:
+    """How far a stream has come.
+
+    Args:
+        window: how many frames Eq. 2 reads at most.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window: deque[tuple[_Current, _Maps]] = deque(maxlen=window)
+        self.reset()
+
+    def reset(self) -> None:
+        self.count = 0
+        self.frame_size = self.image_size = (0, 0)
+        self.window.clear()
+
+    def advance(self, current: _Current) -> None:
+        self.count += 1
+        self.frame_size, self.image_size = current.frame_size, current.image_size
 
 
 @dataclass(frozen=True)
@@ -308,28 +546,22 @@ class _Maps:
     feature: Tensor
     embedding: Tensor | None
 
+    def of_image(self, number: int) -> _Maps:
+        one = slice(number, number + 1)
+        return _Maps(self.feature[one], None if self.embedding is None else self.embedding[one])
+
     def warped(self, flow: Tensor) -> _Maps:
         """Eq. 1; DFF's scale map is for the propagated F_k->i of line 18 alone."""
         embedding = None if self.embedding is None else warp(self.embedding, flow)
         return _Maps(warp(self.feature, flow), embedding)
 
 
-@dataclass(frozen=True)
-class _Key:
-    """The key frame k of Algorithm 1."""
-
-    image: Tensor
-    own: _Maps  # F_k
-    aggregated: _Maps  # F̄_k
-
-
-def _aggregated(maps: list[_Maps]) -> Tensor:
-    embeddings = [m.embedding for m in maps if m.embedding is not None]
-    return aggregate([m.feature for m in maps], embeddings)
-
-
-def _updated(plan: UpdatePlan) -> float:
-    return int(plan.changed) / plan.mask.numel()
+def _in_layout(output: FlowOutput) -> tuple[Tensor, Tensor | None]:
+    """Flow and scale map as the ops on listed pixels take them, whatever network they are of."""
+    scale = output.scale
+    if scale is not None:
+        scale = scale.contiguous(memory_format=torch.channels_last)
+    return output.flow.contiguous(), scale
 
 
 def _by(size: tuple[int, int]) -> str:

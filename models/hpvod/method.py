@@ -47,12 +47,18 @@ class Method:
             raise ValueError(f"gamma: expected a share from 0 to 1, got {self.gamma}")
         if self.window < 0:
             raise ValueError(f"window: expected 0 or more frames, got {self.window}")
-        keys_only = self.key == "every" and self.interval == 1
-        if self.window and not (keys_only and self.do_aggr and not self.do_spatial):
+        only_keys = self.key == "every" and self.interval == 1
+        if self.window and not (only_keys and self.do_aggr and not self.do_spatial):
             raise ValueError(
                 f"window: dense aggregation (window={self.window}) needs key='every', interval=1, "
                 "do_aggr=True and do_spatial=False"
             )
+
+    @property
+    def keys_only(self) -> bool:
+        """Whether every frame is a key frame that is computed without another one."""
+        only_keys = self.key == "every" and self.interval == 1
+        return only_keys and (bool(self.window) or not self.do_aggr)
 
 
 PRESETS: dict[str, Method] = {

@@ -1,4 +1,4 @@
-"""What line 9 of Algorithm 1 tells of a frame: its motion and consistency (Eq. 5, 6 and 9)."""
+"""What line 9 of Algorithm 1 tells of a frame: its motion and consistency (Eq. 5)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from hpvod.networks.flow import FlowOutput
-from hpvod_ops import UpdatePlan, update_plan
 
 Stages = Callable[[str], AbstractContextManager[object]]
 """A context around each stage of a frame: "preprocess", "flow", "plan", "features", "embedding",
@@ -20,20 +20,16 @@ Consistency = Callable[[Tensor, Tensor, FlowOutput], Tensor]
 
 
 class Motion:
-    """M_i->k and what Q_k->i decides, each evaluated when first read.
+    """M_i->k and Q_k->i of a batch of frames, evaluated when first read.
 
     Some frames read neither: a key frame of a fixed schedule that is not aggregated with another.
-    Only adaptive schedules and partial updates read Q.
 
     Args:
         network: the flow network, called with I_i and I_k.
-        k: the key frame I_k, [1, 3, H, W].
-        i: the current frame I_i, likewise.
-        tau: of Eq. 6.
-        gamma: of Eq. 9; 1 for a schedule that does not ask Q.
-        out: the plan to refill, where pixels are updated by it.
-        consistency: computes Q in place of the network's Q head.
-        stages: entered around each evaluation, as "flow" and "plan".
+        k: the key frames I_k, [N, 3, H, W].
+        i: the current frames I_i, likewise.
+        consistency: computes Q of each frame in place of the network's Q head.
+        stages: entered around each evaluation, as "flow".
     """
 
     def __init__(
@@ -42,18 +38,12 @@ class Motion:
         k: Tensor,
         i: Tensor,
         *,
-        tau: float,
-        gamma: float,
-        out: UpdatePlan | None,
         consistency: Consistency | None,
         stages: Stages,
     ) -> None:
         self._network = network
         self._k = k
         self._i = i
-        self._tau = tau
-        self._gamma = gamma
-        self._out = out
         self._consistency = consistency
         self._stages = stages
 
@@ -65,22 +55,27 @@ class Motion:
         return output
 
     @cached_property
-    def plan(self) -> UpdatePlan:
-        """U_k->i of Eq. 6, and whether it makes the frame a key frame by Eq. 9.
+    def quality(self) -> Tensor:
+        """Q_k->i, [N, 1, h, w].
 
         Raises:
             ValueError: `consistency` gave a Q of another shape.
         """
-        quality = self.flow.quality
-        if self._consistency is not None:
-            wanted = quality.shape
-            with self._stages("flow"):
-                quality = self._consistency(self._k, self._i, self.flow)
-            if quality.shape != wanted:
-                raise ValueError(
-                    f"consistency: expected Q of shape {list(wanted)}, got {list(quality.shape)}"
-                )
-        with self._stages("plan"):
-            if self._out is None:
-                return update_plan(quality, self._tau, self._gamma, sets=())
-            return update_plan(quality, self._tau, self._gamma, out=self._out)
+        output = self.flow
+        if self._consistency is None:
+            return output.quality
+        wanted = output.quality[:1].shape
+        qualities = []
+        with self._stages("flow"):
+            for number in range(len(self._k)):
+                one = slice(number, number + 1)
+                scale = None if output.scale is None else output.scale[one]
+                of_one = FlowOutput(output.flow[one], output.quality[one], scale)
+                quality = self._consistency(self._k[one], self._i[one], of_one)
+                if quality.shape != wanted:
+                    raise ValueError(
+                        f"consistency: expected Q of shape {list(wanted)}, got "
+                        f"{list(quality.shape)}"
+                    )
+                qualities.append(quality)
+            return torch.cat(qualities)

@@ -1,9 +1,9 @@
-"""Partial feature updating (Section 3.2), computed at the pixels that it changes and no other.
+"""Partial feature updating (Section 3.2, Eq. 6 and 10): line 18 of Algorithm 1, for any U.
 
 Three kinds of a layer's pixels matter. Active ones, where U is 1, are computed. Inactive ones
 beside them that the next 3x3 convolution reads, its halo, are warped from the key frame's layer.
-No other is written or read, but in the results, which are warped wherever U is 0. So what is kept
-of a key frame are the layers named to a `LayerUpdate`: those read in a halo, and the results.
+No other is written or read. So what is kept of a key frame are the layers named to a `LayerUpdate`:
+those read in a halo, here, and the results, in `KeyFrames`.
 """
 
 from __future__ import annotations
@@ -13,36 +13,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpvod.key_frames import copy_images_
 from hpvod.networks.feature import STRIDE
-from hpvod.networks.flow import FlowOutput
 from hpvod.packed_network import PackedBottleneck, PackedNetwork
 from hpvod_ops import PixelSet, UpdatePlan, masked_max_pool2d_, update_plan, warp_pixels_
 
 
 class SparseNetwork:
-    """The feature and the embedding network on frames of one size, each an update of the last key.
+    """The feature and the embedding network on frames of one size, each an update of its last key.
 
-    A key frame is one with U = 1 everywhere whose layers are kept. It goes the same way as any
-    other frame, and writes its layers where later frames read them.
+    The frames of a batch belong to as many streams. A key frame is one with U = 1 everywhere whose
+    layers are kept for the frames after it; that one frame of a batch is a key frame does not
+    concern the others.
 
-    All memory is allocated here. The maps that are returned lie in it: a frame's are valid until
-    the next frame, a key frame's until the first frame after the next key frame, so that it can
-    be aggregated with that one.
+    All memory is allocated here. The maps that are returned lie in it and are valid until the next
+    batch. They are right where U is 1, and undefined elsewhere.
 
     Args:
         network: the packed weights.
-        batch: N, of frames that go through together; all are key frames, or none is.
+        batch: N, of frames that go through together.
         height: of the images, in pixels.
         width: likewise.
+        partial: whether U is ever 1 in a part of an image; else no layers are kept.
 
     Attributes:
-        plan: what to update in a frame; `update_plan` refills it.
-        key_plan: U = 1 everywhere.
+        plan: what to update; `update_plan` refills it.
     """
 
-    def __init__(self, network: PackedNetwork, batch: int, height: int, width: int) -> None:
+    def __init__(
+        self, network: PackedNetwork, batch: int, height: int, width: int, *, partial: bool = True
+    ) -> None:
         self.image_shape = torch.Size((batch, 3, height, width))
         self._network = network
+        self._partial = partial
         self._scratch: dict[tuple[str, int, int], Tensor] = {}
         self._sets: dict[PixelSet, None] = {}
 
@@ -53,35 +56,27 @@ class SparseNetwork:
         self._stages = [self._stage(blocks) for blocks in network.stages[:-1]]
         res5 = self._stage(network.stages[-1], kept_for=network.feat_conv.dilation)
         self._stages.append(res5)
-        self._embedding: tuple[_Layer, _Layer] | None = None
-        channels = [network.feat_conv.channels]
+        self._feature = self._layer("feature", network.feat_conv.channels, STRIDE)
+        self._embedding: tuple[_Layer, _Layer, _Layer] | None = None
         if (embedding := network.embedding) is not None:
             hidden = embedding.conv1.channels
             self._embedding = (
                 self._layer("inner", hidden, STRIDE, kept_for=embedding.conv2.dilation),
                 self._layer("middle", hidden, STRIDE),
+                self._layer("embedding", embedding.conv3.channels, STRIDE),
             )
-            channels.append(embedding.conv3.channels)
-        self._active, self._inactive = self._set("active", STRIDE), self._set("inactive", STRIDE)
-        self._results = [[self._map(c, STRIDE) for c in channels] for _ in range(2)]
-        self._current = 0  # the results of this frame; the other ones are the key frame's
-        self._follows_key = False
+        self._inactive = self._set("inactive", STRIDE)
 
-        h, w = self._active.height, self._active.width
-        sets = tuple(self._sets)
-        self.plan = UpdatePlan.empty(batch, h, w, sets, network.device)
-        everywhere = torch.ones(batch, dtype=torch.bool, device=network.device)
-        q = torch.zeros(batch, 1, h, w, device=network.device)
-        self.key_plan = update_plan(q, 0.0, 0.0, sets=sets, key=everywhere)
+        h, w = self._size(STRIDE)
+        self.plan = UpdatePlan.empty(batch, h, w, tuple(self._sets), network.device)
+        self._of_keys = UpdatePlan.empty(batch, h, w, (self._feature.pixels,), network.device)
 
-    def feature(self, image: Tensor, plan: UpdatePlan, flow: FlowOutput | None) -> Tensor:
-        """F̂_i of I_i; begins a frame.
+    def feature(self, image: Tensor, flow: Tensor | None) -> Tensor:
+        """F̂_i of I_i where `plan` says U = 1.
 
         Args:
             image: [N, 3, H, W], in channels_last (another layout costs a copy).
-            plan: where to update.
-            flow: from the last key frame, its flow contiguous and its scale map in channels_last;
-                None for a key frame, whose plan must be 1 everywhere.
+            flow: M_i->k, [N, 2, h, w], contiguous; None where all are key frames.
 
         Returns:
             [N, C, h, w] in channels_last.
@@ -91,55 +86,75 @@ class SparseNetwork:
         """
         if image.shape != self.image_shape:
             raise ValueError(f"image must be {list(self.image_shape)}, not {list(image.shape)}")
-        if self._follows_key:
-            self._current = 1 - self._current
-        self._follows_key = flow is None
-
-        network, lists, is_key = self._network, plan.lists, flow is None
+        network, plan = self._network, self.plan
         x = network.stem(
-            self._stem.map(is_key),
+            self._stem.map,
             image.contiguous(memory_format=torch.channels_last),
-            lists[self._stem.pixels],
+            plan.lists[self._stem.pixels],
             relu=True,
         )
-        pixels = lists[self._pooled.pixels]
-        x = masked_max_pool2d_(self._pooled.map(is_key), x, pixels, kernel=3, stride=2, padding=1)
+        pixels = plan.lists[self._pooled.pixels]
+        x = masked_max_pool2d_(self._pooled.map, x, pixels, kernel=3, stride=2, padding=1)
         for stage in self._stages:
             for block in stage.blocks:
                 x = block.run(x, stage.out, plan, flow)
-        self._stages[-1].out.fill_halo(plan, flow)
-        result = self._results[self._current][0]
-        network.feat_conv(result, x, lists[self._active], relu=True)
-        return self._propagated(0, plan, flow, None if flow is None else flow.scale)
+        self._stages[-1].out.complete(plan, flow)
+        pixels = plan.lists[self._feature.pixels]
+        return network.feat_conv(self._feature.map, x, pixels, relu=True)
 
-    def embedding(self, feature: Tensor, plan: UpdatePlan, flow: FlowOutput | None) -> Tensor:
-        """E(F̂_i), where the packed network has the embedding.
+    def embedding(self, feature: Tensor, flow: Tensor | None) -> Tensor:
+        """E(F̂_i) where `plan` says U = 1, for a packed network that has the embedding.
 
         Args:
             feature: F̂_i from `feature`.
-            plan: as for `feature`.
-            flow: likewise.
+            flow: as for `feature`.
 
         Returns:
             [N, E, h, w] in channels_last.
         """
         assert self._network.embedding is not None and self._embedding is not None
-        network, (inner, middle) = self._network.embedding, self._embedding
-        pixels, is_key = plan.lists[self._active], flow is None
-        x = network.conv1(inner.map(is_key), feature, pixels, relu=True)
-        inner.fill_halo(plan, flow)
-        x = network.conv2(middle.map(is_key), x, pixels, relu=True)
-        network.conv3(self._results[self._current][1], x, pixels, relu=False)
-        return self._propagated(1, plan, flow, None)
+        network, (inner, middle, out) = self._network.embedding, self._embedding
+        pixels = self.plan.lists[out.pixels]
+        x = network.conv1(inner.map, feature, pixels, relu=True)
+        inner.complete(self.plan, flow)
+        x = network.conv2(middle.map, x, pixels, relu=True)
+        return network.conv3(out.map, x, pixels, relu=False)
 
-    def _propagated(
-        self, index: int, plan: UpdatePlan, flow: FlowOutput | None, scale: Tensor | None
+    def embed_keys_(self, out: Tensor, feature: Tensor) -> Tensor:
+        """E(F) of the frames that `plan` says are key frames, in place; the others stay.
+
+        Args:
+            out: [N, E, h, w] in channels_last.
+            feature: F, [N, C, h, w] in channels_last.
+
+        Returns:
+            `out`.
+        """
+        assert self._network.embedding is not None and self._embedding is not None
+        network, (inner, middle, _) = self._network.embedding, self._embedding
+        u = self.plan.is_key.view(-1, 1, 1, 1).expand_as(self.plan.mask)
+        lists = update_plan(0.5 - u.float(), 0.0, 1.0, out=self._of_keys).lists
+        pixels = lists[self._feature.pixels]
+        x = network.conv1(inner.map, feature, pixels, relu=True)
+        x = network.conv2(middle.map, x, pixels, relu=True)
+        return network.conv3(out, x, pixels, relu=False)
+
+    def propagate_(
+        self, feature: Tensor, key_feature: Tensor, flow: Tensor, scale: Tensor | None
     ) -> Tensor:
-        """A result that is right at active pixels, with the others filled in."""
-        result, key = self._results[self._current][index], self._results[1 - self._current][index]
-        if flow is not None:
-            warp_pixels_(result, key, flow.flow, plan.lists[self._inactive], scale=scale)
-        return result
+        """F_k->i where `plan` says U = 0, in place: the rest of Eq. 10.
+
+        Args:
+            feature: F̂_i from `feature`.
+            key_feature: F_k, [N, C, h, w] in channels_last.
+            flow: as for `feature`.
+            scale: of the flow network, like F_k; or None.
+
+        Returns:
+            `feature`.
+        """
+        pixels = self.plan.lists[self._inactive]
+        return warp_pixels_(feature, key_feature, flow, pixels, scale=scale)
 
     def _stage(self, blocks: tuple[PackedBottleneck, ...], kept_for: int | None = None) -> _Stage:
         last = blocks[-1]
@@ -177,11 +192,11 @@ class SparseNetwork:
         key = (role, channels, stride)
         if key not in self._scratch:
             self._scratch[key] = self._map(channels, stride)
-        scratch = self._scratch[key]
-        if kept_for is None:
-            return _Layer(pixels, None, scratch, scratch)
+        if kept_for is None or not self._partial:
+            return _Layer(self._scratch[key], pixels, None, None)
         halo = self._set("halo", stride, kept_for)
-        return _Layer(pixels, halo, self._map(channels, stride), scratch)
+        # Finite from the start, for a stream that has not begun.
+        return _Layer(self._scratch[key], pixels, halo, self._map(channels, stride).zero_())
 
     def _set(self, kind: str, stride: int, dilation: int = 1) -> PixelSet:
         pixels = PixelSet(kind, STRIDE // stride, *self._size(stride), dilation)
@@ -205,18 +220,18 @@ class SparseNetwork:
 class _Layer:
     """The output of an operation, after its ReLU."""
 
+    map: Tensor
     pixels: PixelSet  # that are computed
-    halo: PixelSet | None  # that are warped, if the layer is kept
-    of_key: Tensor
-    of_others: Tensor  # the same where the layer is not kept
+    halo: PixelSet | None  # that are warped
+    of_key: Tensor | None  # from where; both if the layer is kept
 
-    def map(self, is_key: bool) -> Tensor:
-        return self.of_key if is_key else self.of_others
-
-    def fill_halo(self, plan: UpdatePlan, flow: FlowOutput | None) -> None:
-        if flow is not None and self.halo is not None:
-            ratio, pixels = self.halo.ratio, plan.lists[self.halo]
-            warp_pixels_(self.of_others, self.of_key, flow.flow, pixels, ratio=ratio)
+    def complete(self, plan: UpdatePlan, flow: Tensor | None) -> None:
+        """Fills the halo, and keeps the layer of key frames."""
+        if self.halo is None or self.of_key is None:
+            return
+        if flow is not None:
+            warp_pixels_(self.map, self.of_key, flow, plan.lists[self.halo], ratio=self.halo.ratio)
+        copy_images_(self.of_key, self.map, plan.is_key)
 
 
 @dataclass(frozen=True)
@@ -227,16 +242,16 @@ class _Block:
     inner: _Layer
     middle: _Layer
 
-    def run(self, x: Tensor, out: _Layer, plan: UpdatePlan, flow: FlowOutput | None) -> Tensor:
+    def run(self, x: Tensor, out: _Layer, plan: UpdatePlan, flow: Tensor | None) -> Tensor:
         """Reads `x` and writes `out`, which are one map but in a stage's first block."""
-        packed, is_key = self.packed, flow is None
-        y = packed.conv1(self.inner.map(is_key), x, plan.lists[self.inner.pixels], relu=True)
-        self.inner.fill_halo(plan, flow)
+        packed = self.packed
+        y = packed.conv1(self.inner.map, x, plan.lists[self.inner.pixels], relu=True)
+        self.inner.complete(plan, flow)
         pixels = plan.lists[out.pixels]
-        y = packed.conv2(self.middle.map(is_key), y, pixels, relu=True)
+        y = packed.conv2(self.middle.map, y, pixels, relu=True)
         if packed.downsample is not None:
-            x = packed.downsample(out.map(is_key), x, pixels, relu=False)
-        return packed.conv3(out.map(is_key), y, pixels, relu=True, residual=x)
+            x = packed.downsample(out.map, x, pixels, relu=False)
+        return packed.conv3(out.map, y, pixels, relu=True, residual=x)
 
 
 @dataclass(frozen=True)

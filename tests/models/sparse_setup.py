@@ -9,10 +9,10 @@ import torch
 
 from hpvod.config import ModelConfig
 from hpvod.folding import fold_batch_norm
+from hpvod.key_frames import KeyFrames
 from hpvod.model import build_model
 from hpvod.networks.flow import FlowOutput
 from hpvod.packed_network import PackedNetwork
-from hpvod.partial_update import PartialUpdate
 from hpvod.preprocess import Preprocess
 from hpvod.sparse_network import SparseNetwork
 from hpvod_ops import update_plan
@@ -42,8 +42,33 @@ def some_model(name="tiny", dtype=torch.float32, *, folded=False):
     return (fold_batch_norm(model) if folded else model).to(dtype)
 
 
-def sparse_network(model, *, batch=1, height=HEIGHT, width=WIDTH, embed=True):
-    return SparseNetwork(PackedNetwork.of(model, embed=embed), batch, height, width)
+class Follower:
+    """A `SparseNetwork` and its key frames, as `VideoDetector` uses them without aggregation."""
+
+    def __init__(self, model, *, batch=1, height=HEIGHT, width=WIDTH, embed=True, packed=None):
+        packed = packed or PackedNetwork.of(model, embed=embed)
+        self.network = SparseNetwork(packed, batch, height, width)
+        image = torch.zeros(batch, 3, height, width, dtype=packed.dtype)
+        self.keys = KeyFrames.none_yet(image, model.config, embed)
+        self.embed = embed
+
+    @torch.no_grad()
+    def follow(self, image, motion, mask, key):
+        """F̂_i and E(F̂_i), valid until the next call. mask: [N, 1, h, w]; key: [N]."""
+        network, keys = self.network, self.keys
+        update_plan(0.5 - mask.float(), 0.0, 1.0, key=key, out=network.plan)
+        flow = None if motion is None else motion.flow
+        feature = network.feature(image, flow)
+        embedding = network.embedding(feature, flow) if self.embed else None
+        if flow is not None:
+            scale = motion.scale
+            if scale is not None:
+                scale = scale.contiguous(memory_format=torch.channels_last)
+            network.propagate_(feature, keys.feature, flow, scale)
+            if self.embed:
+                network.propagate_(embedding, keys.embedding, flow, None)
+        keys.replace_(network.plan.is_key, image, feature, embedding, feature)
+        return feature, embedding
 
 
 def drawn_images(count, dtype=torch.float32, seed=0):
@@ -91,43 +116,34 @@ def masks():
     return [shape[None, None] for shape in shapes]
 
 
-@torch.no_grad()
-def key_frame(network, image):
-    update = PartialUpdate(network, network.key_plan, flow=None)
-    return results(update, image)
+def key_frame(follower, image):
+    everywhere = torch.ones_like(follower.network.plan.mask)
+    return follower.follow(image, None, everywhere, torch.ones(len(image), dtype=torch.bool))
 
 
-@torch.no_grad()
-def other_frame(network, image, motion, mask):
+def other_frame(follower, image, motion, mask):
     """A frame that is none for any share of U."""
-    plan = update_plan(0.5 - mask.float(), 0.0, 1.0, out=network.plan)
-    return results(PartialUpdate(network, plan, motion), image)
-
-
-def results(update, image):
-    feature = update.feature(image)
-    return feature, update.embedding(feature)
+    return follower.follow(image, motion, mask, torch.zeros(len(image), dtype=torch.bool))
 
 
 def layers(network):
-    yield from (network._stem, network._pooled, *network._embedding)
+    yield from (network._stem, network._pooled, network._feature)
+    yield from network._embedding or ()
     for stage in network._stages:
         yield stage.out
         for block in stage.blocks:
             yield from (block.inner, block.middle)
 
 
-def kept_maps(network):
-    """What is kept of the last key frame, at any time after it."""
-    of_key = 1 - network._current if not network._follows_key else network._current
-    kept = [layer.of_key for layer in layers(network) if layer.halo is not None]
-    return [*kept, *network._results[of_key]]
+def kept_maps(follower):
+    """What is kept of the last key frame."""
+    kept = [layer.of_key for layer in layers(follower.network) if layer.of_key is not None]
+    return [*kept, follower.keys.feature, follower.keys.embedding]
 
 
-def scratch_maps(network):
-    """What any frame but a key frame may write."""
-    of_key = 1 - network._current if not network._follows_key else network._current
-    return [*network._scratch.values(), *network._results[1 - of_key]]
+def scratch_maps(follower):
+    """What any frame may write."""
+    return list(follower.network._scratch.values())
 
 
 def tensor_bytes():

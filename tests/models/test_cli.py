@@ -434,6 +434,98 @@ class TestOutputsThatFail:
         )
 
 
+class TestSeveralVideos:
+    """Together they give what each gives alone."""
+
+    def run(self, videos: list[Path], folder: Path, *options: str) -> tuple[int, str]:
+        folder.mkdir(exist_ok=True)
+        outputs = ["-o", str(folder), "--json", str(folder)]
+        result = CliRunner().invoke(
+            app, ["detect", *map(str, videos), *outputs, *options, *UNTRAINED]
+        )
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stderr
+
+    @pytest.mark.parametrize("streams", ["1", "2", "8"])
+    def test_what_is_written(self, tmp_path: Path, detect: Detect, streams: str) -> None:
+        videos = [
+            write_video(tmp_path / "a.mp4", clip(5)),
+            write_images(tmp_path / "b", clip(3)),
+            write_video(tmp_path / "c.mp4", clip(4, 96, 48)),  # of another size
+            write_video(tmp_path / "d.mp4", clip(7)),
+        ]
+        folder = tmp_path / "out"
+        options = ["--method", "dff", "--interval", "3", "--score-threshold", "0.05"]
+        status, stderr = self.run(videos, folder, *options, "--streams", streams)
+        assert (status, stderr.count("\n")) == (0, 1)
+        assert stderr.startswith("19 frames, ")
+        for video in videos:
+            alone = detect(video, *options).lines()
+            together = (folder / f"{video.stem}.jsonl").read_text(encoding="utf-8").splitlines()
+            assert [line["key"] for line in map(json.loads, together)] == [
+                line["key"] for line in alone
+            ]
+            for line, expected in zip(map(json.loads, together), alone, strict=True):
+                assert line["time"] == expected["time"]
+                assert line["labels"] == expected["labels"]
+                # float32 sums in another order, rounded as they are written.
+                assert np.allclose(line["boxes"], expected["boxes"], atol=0.0201)
+                assert np.allclose(line["scores"], expected["scores"], atol=3e-6)
+            assert len(read_video(folder / f"{video.stem}.mp4")) == len(together)
+        assert len(list(folder.iterdir())) == 8
+
+    def test_those_that_fail(self, tmp_path: Path) -> None:
+        text = tmp_path / "text.mp4"
+        text.write_text("This is no video.\n")
+        images = write_images(tmp_path / "images", clip(4))
+        (images / "2.png").write_bytes(b"not an image")
+        thin = write_images(tmp_path / "thin", clip(1, 400, 20))
+        videos = [text, images, thin, write_images(tmp_path / "good", clip(3))]
+        folder = tmp_path / "out"
+        status, stderr = self.run(videos, folder, "--streams", "2")
+        assert status == 1
+        messages = stderr.splitlines()
+        assert messages[0].startswith(f"hpvod: error: {text}: cannot be read as a video")
+        assert messages[1].startswith(f"hpvod: error: {images}/2.png: cannot be read as an image")
+        assert messages[1].endswith("; the results of 2 frames are kept")
+        assert messages[2].startswith(f"hpvod: error: {thin}/0.png: frame: 20x400")
+        assert messages[3].startswith("5 frames, ")
+        assert len(messages) == 4
+        lengths = {p.name: len(p.read_text().splitlines()) for p in folder.glob("*.jsonl")}
+        assert lengths == {"images.jsonl": 2, "good.jsonl": 3}
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+    def test_a_full_disk_for_one(self, tmp_path: Path) -> None:
+        videos = [write_images(tmp_path / name, clip(3)) for name in ("a", "b")]
+        folder = tmp_path / "out"
+        folder.mkdir()
+        (folder / "a.jsonl").symlink_to("/dev/full")
+        status, stderr = self.run(videos, folder)
+        assert status == 1
+        message = f"{folder}/a.jsonl: cannot be written (No space left on device)"
+        assert stderr.splitlines()[0] == f"hpvod: error: {message}"
+        assert len((folder / "b.jsonl").read_text().splitlines()) == 3
+
+    def test_two_of_one_name(self, tmp_path: Path) -> None:
+        for folder in ("x", "y"):
+            (tmp_path / folder).mkdir()
+        videos = [write_images(tmp_path / folder / "a", clip(1)) for folder in ("x", "y")]
+        status, stderr = self.run(videos, tmp_path / "out")
+        assert (status, stderr) == (
+            1,
+            f"hpvod: error: {videos[0]} and {videos[1]}: the results of both would be called a; "
+            "run them one after the other\n",
+        )
+
+    def test_without_a_folder(self, tmp_path: Path) -> None:
+        videos = [str(write_images(tmp_path / name, clip(1))) for name in ("a", "b")]
+        target = tmp_path / "out.mp4"
+        result = CliRunner().invoke(app, ["detect", *videos, "-o", str(target), *UNTRAINED])
+        message = f"hpvod: error: {target}: several videos need a folder, and this is none\n"
+        assert (result.exit_code, result.stderr) == (1, message)
+
+
 class TestSignals:
     def start(self, tmp_path: Path, frames: int) -> tuple[subprocess.Popen[str], Outcome]:
         """A run on a long video, stopped when some frames are done."""

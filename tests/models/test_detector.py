@@ -18,7 +18,7 @@ from hpvod.preprocess import Preprocess
 from hpvod.sparse_network import SparseNetwork
 
 from .moving import CONFIG, SIZES, moving_frames, unchanged
-from .sparse_setup import tensor_bytes
+from .sparse_setup import layers, tensor_bytes
 
 SIZE = SIZES[1]
 
@@ -68,22 +68,32 @@ def assert_close_detections(a, b):
 
 @contextmanager
 def calls(model, monkeypatch):
-    """Counts images, by network, that go through a model's own modules or packed ones."""
+    """Counts images, by network, that go through a model's own modules or packed ones.
+
+    Of those that are computed in part, the part is counted.
+    """
     counts = Counter()
 
-    def counted(name, method):
-        def call(network, maps, *rest):
-            counts.update({name: len(maps)})
-            return method(network, maps, *rest)
+    def counted(name, method, count):
+        def call(network, *arguments):
+            counts[name] += count(network, *arguments)
+            return method(network, *arguments)
 
         return call
 
-    for name, network, method in (
-        ("features", SparseNetwork, "feature"),
-        ("embedding", SparseNetwork, "embedding"),
-        ("flow", PackedFlow, "__call__"),
+    def updated(network, *arguments):
+        return network.plan.mask.double().mean().item()
+
+    def keys(network, *arguments):
+        return network.plan.is_key.sum().item()
+
+    for name, network, method, count in (
+        ("features", SparseNetwork, "feature", updated),
+        ("embedding", SparseNetwork, "embedding", updated),
+        ("embedding", SparseNetwork, "embed_keys_", keys),
+        ("flow", PackedFlow, "__call__", lambda network, current, key: len(current)),
     ):
-        monkeypatch.setattr(network, method, counted(name, getattr(network, method)))
+        monkeypatch.setattr(network, method, counted(name, getattr(network, method), count))
     hooks = [
         network.register_forward_hook(
             lambda module, inputs, output, name=name: counts.update({name: len(inputs[0])})
@@ -169,9 +179,10 @@ def test_q_equal_to_tau_is_updated_and_a_share_equal_to_gamma_is_no_key_frame(mo
         ("dff", 2, 0, 10),
         # Every frame once; 2 neighbours each, but at the stream's ends.
         ("fgfa", 12, 12, 2 * 12 - 2),
-        # E(F) of both key frames and E(F̄) of the second; E(F̄) of frame 0 is its E(F).
-        ("c1", 2, 3, 11),
-        ("c2", 12, 13, 11),
+        # E(F) and E(F̄) of both key frames.
+        ("c1", 2, 4, 11),
+        # And six of 40 positions of the ten others.
+        ("c2", 3.5, 5.5, 11),
     ],
 )
 def test_networks_run_only_where_they_are_read(model, monkeypatch, name, features, embedding, flow):
@@ -179,9 +190,9 @@ def test_networks_run_only_where_they_are_read(model, monkeypatch, name, feature
     if method.window:
         method = dataclasses.replace(method, window=1)
     with calls(model, monkeypatch) as counts:
-        detect(model, method, moving_frames(12, *SIZE))
-    assert counts["features"] == features
-    assert counts["embedding"] == embedding
+        detect(model, method, moving_frames(12, *SIZE), a_corner)
+    assert counts["features"] == pytest.approx(features)
+    assert counts["embedding"] == pytest.approx(embedding)
     assert counts["flow"] == flow
     assert counts["detection"] == 12
 
@@ -328,10 +339,12 @@ def test_consistency_is_given_the_key_frame_first(model):
 
 @pytest.mark.parametrize("name", ["per_frame", "dff", "fgfa", "c1"])
 def test_no_layers_are_kept_where_none_is_updated(model, name):
-    detector = VideoDetector(model, dataclasses.replace(PRESETS[name], interval=1))
+    detector = VideoDetector(model, PRESETS[name])
     for frame in moving_frames(2, *SIZE):
         detector.step(frame)
-        assert detector._network is None
+    assert (detector._network is None) == PRESETS[name].keys_only
+    if detector._network is not None:
+        assert all(layer.of_key is None for layer in layers(detector._network))
 
 
 def test_consistency_of_the_wrong_shape(model):
@@ -367,22 +380,15 @@ def test_stages_are_entered_by_name_and_never_nested(model):
 
     frames = moving_frames(2, *SIZE)
     list(VideoDetector(model, PRESETS["c2"], stages=stages).run(frames))
-    first = ["preprocess", "features", "embedding", "detection"]
-    second = [
-        "preprocess",
-        "flow",
-        "plan",
-        "features",
-        "embedding",
-        "aggregation",
-        "detection",
-    ]
-    assert entered == first + second
+    after = ["features", "embedding", "aggregation", "embedding", "features", "detection"]
+    assert entered == ["preprocess", "plan", *after, "preprocess", "flow", "plan", *after]
     entered.clear()
     list(VideoDetector(model, PRESETS["dff"], stages=stages).run(frames))
-    first = ["preprocess", "features", "detection"]
-    second = ["preprocess", "flow", "features", "detection"]
-    assert entered == first + second
+    after = ["features", "features", "detection"]
+    assert entered == ["preprocess", "plan", *after, "preprocess", "plan", "flow", *after]
+    entered.clear()
+    list(VideoDetector(model, PRESETS["per_frame"], stages=stages).run(frames))
+    assert entered == 2 * ["preprocess", "features", "detection"]
 
 
 def given_to_detection(model, method, frames, consistency):
