@@ -36,6 +36,7 @@ class Job:
     arguments: dict[str, Any]
     warps: int = 4
     stages: int = 3
+    fp_fusion: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,15 @@ def _compile(job: Job) -> Compiled:
     module, name = job.kernel.split(":")
     kernel = getattr(importlib.import_module(module), name)
     signature: dict[str, Any] = {}
-    constants, attributes = {}, {}
+    constants: dict[tuple[int, ...], Any] = {}
+    attributes: dict[tuple[int, ...], Any] = {}
     for index, parameter in enumerate(kernel.params):
         value = job.arguments.get(parameter.name, "i32")
         if isinstance(value, list):
             signature[parameter.name] = tuple(value)
+            for place, each in enumerate(value):
+                if each.startswith("*"):
+                    attributes[(index, place)] = [["tt.divisibility", 16]]
         elif isinstance(value, str):
             signature[parameter.name] = value
             if not parameter.do_not_specialize and value[:2] != "fp":
@@ -83,7 +88,11 @@ def _compile(job: Job) -> Compiled:
     compiled = triton.compile(
         ASTSource(kernel, signature, constants, attributes),
         target=GPUTarget("cuda", job.capability, 32),
-        options={"num_warps": job.warps, "num_stages": job.stages},
+        options={
+            "num_warps": job.warps,
+            "num_stages": job.stages,
+            "enable_fp_fusion": job.fp_fusion,
+        },
     )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(compiled.asm["cubin"])
