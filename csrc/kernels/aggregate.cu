@@ -6,6 +6,8 @@
 namespace hpvod {
 namespace {
 
+static_assert(kMaxAggregateFrames == kFramePointers, "the seam promises what the kernel holds");
+
 const char* check(const Aggregate& params) {
   if (params.frames < 1 || params.frames > kMaxAggregateFrames) return "T must be 1 to 64";
   if (!is_index({params.pixels})) return "N * H * W must not exceed 2^30";

@@ -1,13 +1,15 @@
 // Device code of `aggregate`.
 #pragma once
 
-#include "aggregate.h"
+#include "device.h"
 #include "similarity.cuh"
 #include "vector.h"
 
 namespace hpvod {
 
 constexpr int kAggregatePixels = 4;  // of a block, a warp each
+
+constexpr int kFramePointers = 2 * 32;  // at most T: a lane keeps two frames' weights
 
 // What a thread loads before it uses the first of it: so many vectors of so many frames.
 constexpr int kAggregateFrames = 4;
@@ -17,8 +19,8 @@ constexpr int kAggregateVectors = 2;
 // CUDA graph keeps the pointers with its node.
 template <typename T>
 struct FramePointers {
-  const T* features[kMaxAggregateFrames];    // [N, H, W, C] each
-  const T* embeddings[kMaxAggregateFrames];  // [N, H, W, E]
+  const T* features[kFramePointers];    // [N, H, W, C] each
+  const T* embeddings[kFramePointers];  // [N, H, W, E]
 };
 
 struct AggregateSize {
