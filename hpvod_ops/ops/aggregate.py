@@ -24,8 +24,9 @@ def aggregate(features: Sequence[Tensor], embeddings: Sequence[Tensor]) -> Tenso
     cos(embeddings[t], embeddings[-1]). Norms below 1e-12 count as that: an embedding of zeros has
     cosine 0 with every other, itself included. Accumulates in float32 (float64 for float64 maps).
 
-    Differentiable in features and embeddings. The gradient is that of PyTorch's own ops, which
-    compute the average anew, on every backend, and is as deterministic as they are.
+    Differentiable in features and embeddings; an embedding of zeros gets gradient 0. The gradient
+    is that of PyTorch's own ops, which compute the average anew, on every backend, and is as
+    deterministic as they are.
 
     Args:
         features: 1 to 64 maps of [N, C, H, W], warped onto the current frame, whose own come last;

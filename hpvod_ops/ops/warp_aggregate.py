@@ -39,8 +39,9 @@ def warp_aggregate(
     With a mask U, it also selects, Eq. 10: where U is 0, warp(own_feature, flow, scale) and
     warp(own_embedding, flow) stand for feature and embedding, which are not read there.
 
-    Differentiable once in every map and the flow. The gradient is that of `warp` and PyTorch's
-    own ops, which compute the output anew, on every backend, and is as deterministic as they are.
+    Differentiable once in every map and the flow; an embedding of zeros gets gradient 0. The
+    gradient is that of `warp` and PyTorch's own ops, which compute the output anew, on every
+    backend, and is as deterministic as they are.
 
     Args:
         key_feature: [N, C, H, W], the key frame's aggregated features; float32, float16, bfloat16

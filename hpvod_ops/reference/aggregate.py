@@ -28,8 +28,13 @@ def weights(embeddings: Sequence[Tensor]) -> Tensor:
 
 
 def _directions(embedding: Tensor) -> Tensor:
-    """Embeddings of length 1; one of zeros stays so, and has cosine 0 with every other."""
-    return F.normalize(embedding.to(_accumulate(embedding)), dim=1)
+    """Embeddings of length 1; one of zeros stays so, and has cosine 0 with every other.
+
+    It gets gradient 0: that of its quotient with the smallest norm would be 1e12.
+    """
+    embedding = embedding.to(_accumulate(embedding))
+    zero = ~embedding.detach().any(dim=1, keepdim=True)
+    return F.normalize(torch.where(zero, embedding.detach(), embedding), dim=1)
 
 
 def _accumulate(map: Tensor) -> torch.dtype:

@@ -119,6 +119,17 @@ def test_a_current_embedding_of_zeros_weighs_all_alike(
     assert torch.equal(found, torch.full_like(found, 0.25))
 
 
+def test_an_embedding_of_zeros_gets_no_gradient(backend_device: torch.device) -> None:
+    features = random_maps(3, 6, backend_device)
+    embeddings = [e.requires_grad_() for e in random_maps(3, 4, backend_device)]
+    with torch.no_grad():
+        embeddings[0][:, :, 1, 2] = 0
+        embeddings[2][:, :, 2, 3] = 0
+    first, _, current = torch.autograd.grad(aggregate(features, embeddings).sum(), embeddings)
+    assert not first[:, :, 1, 2].any() and not current[:, :, 2, 3].any()
+    assert first[:, :, 0, 0].all() and first.abs().max() < 100
+
+
 def test_low_precision_accumulates_in_float32(backend_device: torch.device) -> None:
     features, embeddings = (random_maps(19, 8, backend_device, torch.bfloat16) for _ in range(2))
     wide = aggregate([f.double() for f in features], [e.double() for e in embeddings])
@@ -207,7 +218,9 @@ def test_only_the_gradients_that_are_wanted(
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("frames", [1, 3])
-def test_gradcheck(frames: int, layout: torch.memory_format, backend_device: torch.device) -> None:
+def test_gradcheck(
+    frames: int, layout: torch.memory_format, backend: str, backend_device: torch.device
+) -> None:
     maps = [
         m.requires_grad_()
         for channels in (2, 3)
@@ -217,7 +230,8 @@ def test_gradcheck(frames: int, layout: torch.memory_format, backend_device: tor
     def of_maps(*maps: Tensor) -> Tensor:
         return aggregate(maps[:frames], maps[frames:])
 
-    assert torch.autograd.gradcheck(of_maps, maps)
+    fast = backend == "reference"  # plain PyTorch
+    assert torch.autograd.gradcheck(of_maps, maps, fast_mode=fast)
     assert torch.autograd.gradgradcheck(of_maps, maps, fast_mode=True)
 
 
