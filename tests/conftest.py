@@ -11,7 +11,11 @@ import torch
 GPU = torch.cuda.is_available()
 if not GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: it decides at import
-torch.set_num_threads(2)
+# Side by side, the processes of `pytest -n auto` have a core each, and so have those they start.
+IN_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
+if IN_PARALLEL:
+    os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1 if IN_PARALLEL else 2)
 
 
 def pytest_configure(config: pytest.Config) -> None:

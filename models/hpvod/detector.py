@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -11,16 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hpvod.key_frames import KeyFrames
+from hpvod.graph import Graph
+from hpvod.key_frame_loop import KeyFrameLoop
 from hpvod.method import Method
 from hpvod.model import HPVODModel
-from hpvod.motion import Consistency, Motion, Stages
-from hpvod.networks.flow import FlowNetwork, FlowOutput
+from hpvod.motion import Consistency, Stages
+from hpvod.networks.detection import Detections
+from hpvod.networks.flow import FlowNetwork
 from hpvod.packed_flow import PackedFlow
 from hpvod.packed_network import PackedNetwork
 from hpvod.preprocess import Frame, Preprocess
-from hpvod.sparse_network import SparseNetwork
-from hpvod_ops import UpdatePlan, aggregate, update_plan, warp, warp_aggregate
+from hpvod.transfer import to_device, to_host
+from hpvod_ops import UpdatePlan, aggregate, warp
 
 Video = Iterable[Frame | tuple[Frame, float]]
 
@@ -60,6 +61,10 @@ class VideoDetector:
     The weights of the feature, embedding and flow network are packed at the first frame that needs
     them, as a copy: a model that is changed or moved after that needs a new detector.
 
+    On a GPU, a turn of the loop for all streams is one CUDA graph, captured at the third of its
+    kind and replayed from then on, but for turns in which a stream begins or rests, and where
+    stages are timed. So `consistency` must not wait for the GPU.
+
     Args:
         model: the networks, in evaluation mode.
         method: the row of Table 1 to follow.
@@ -85,12 +90,13 @@ class VideoDetector:
         self.model = model
         self.method = method
         self._consistency = consistency
+        self._timed = stages is not None
         self._stages: Stages = stages or (lambda name: nullcontext())
         self._preprocess = Preprocess(model.config)
         self._flow: PackedFlow | None = None
         self._packed: PackedNetwork | None = None
-        self._network: SparseNetwork | None = None
-        self._keys: KeyFrames | None = None
+        self._loop: KeyFrameLoop | None = None
+        self._graph: Graph | None = None
         self._streams = [_Stream(2 * method.window + 1) for _ in range(batch)]
 
     def reset(self, stream: int | None = None) -> None:
@@ -282,18 +288,15 @@ class VideoDetector:
         read = {number: each for number, each in enumerate(currents) if each is not None}
         if not read:
             return results
-        if self.method.keys_only:
-            maps = self._from_scratch(torch.cat([each.image for each in read.values()]))
-        else:
-            maps = _Maps(self._follow(currents), None)
-            if len(read) < len(currents):
-                maps = _Maps(maps.feature[list(read)], None)
         for number, each in read.items():
             self._streams[number].advance(each)
+        if not self.method.keys_only:
+            return self._results(currents, *self._follow(currents))
+        maps = self._from_scratch(torch.cat([each.image for each in read.values()]))
         if not self.method.window:
-            found = self._detect(list(read.values()), maps.feature)  # lines 4, 21, 23
-            results = [found.pop(0) if number in read else None for number in range(len(results))]
-            return results
+            detections = self._detect(maps.feature, next(iter(read.values())).image_size)
+            found = self._results(list(read.values()), detections, None)
+            return [found.pop(0) if number in read else None for number in range(len(results))]
         for place, (number, each) in enumerate(read.items()):
             stream = self._streams[number]
             stream.window.append((each, maps.of_image(place)))
@@ -310,59 +313,60 @@ class VideoDetector:
         with self._stages("embedding"):
             return _Maps(feature, self.model.embedding(feature))
 
-    def _follow(self, currents: Sequence[_Current | None]) -> Tensor:
-        """Lines 2 to 26, but for the detection network, whose input is returned.
+    def _follow(self, currents: Sequence[_Current | None]) -> tuple[Detections, UpdatePlan]:
+        """Lines 2 to 26 for every stream: what was found, and what was decided."""
+        some_image = next(each.image for each in currents if each is not None)
+        nothing = torch.zeros_like(some_image)
+        images = torch.cat([nothing if each is None else each.image for each in currents])
+        loop, image_size = self._loop_for(images), (images.shape[2], images.shape[3])
 
-        A stream that rests is one with Q = +inf, whose result nobody reads.
-        """
+        def flags(values: list[bool]) -> Tensor:
+            return to_device(torch.tensor(values), images.device)
+
         method = self.method
-        images, network, keys = self._memory_for(currents)
-        motion = Motion(
+        begins = [each is not None and each.index == 0 for each in currents]
+        rests = [each is None for each in currents]
+        due = [each is not None and each.index % method.interval == 0 for each in currents]
+        goes_on = [each is not None and each.index > 0 for each in currents]
+        if method.key == "every" and not method.do_aggr:  # key frames read no other
+            goes_on = [on and not key for on, key in zip(goes_on, due, strict=True)]
+        key = flags(due) if method.key == "every" else None
+        if any(begins) or any(rests) or self._graph is None:
+            feature = loop.step(
+                images,
+                key,
+                flags(begins) if any(begins) else None,
+                flags(rests) if any(rests) else None,
+                propagates=any(goes_on),
+            )
+            return self._detect(feature, image_size), loop.plan
+        detections: Detections = self._graph(any(goes_on), images, key)
+        return detections, loop.plan
+
+    def _loop_for(self, images: Tensor) -> KeyFrameLoop:
+        """The loop on images of this size, and its graph where one is used."""
+        if self._loop is not None and self._loop.image_shape == images.shape:
+            return self._loop
+        if self._packed is None:
+            self._packed = PackedNetwork.of(self.model, embed=self.method.do_aggr)
+        self._loop = self._graph = None  # their memory is free before the new one's is taken
+        self._loop = loop = KeyFrameLoop(
+            self._packed,
             self._flow_network(),
-            keys.image,
+            self.model,
+            self.method,
             images,
             consistency=self._consistency,
             stages=self._stages,
-        )  # line 9
-        plan = self._plan(network, motion, currents)  # lines 10 to 17
-        flow, scale = _in_layout(motion.flow) if self._propagates(currents) else (None, None)
-        with self._stages("features"):
-            own = network.feature(images, flow)  # line 18
-            if flow is not None and not method.do_aggr:
-                network.propagate_(own, keys.feature, flow, scale)
-        result, embedding = own, None
-        if method.do_aggr:  # line 19
-            assert keys.aggregated_embedding is not None
-            with self._stages("embedding"):
-                embedding = network.embedding(own, flow)
-            with self._stages("aggregation"):  # line 20
-                result = self._aggregate(keys, own, embedding, flow, scale, plan, currents)
-            with self._stages("embedding"):  # of F̄_k, where line 20 reads it again
-                network.embed_keys_(keys.aggregated_embedding, result)
-        with self._stages("features"):  # lines 25 and 26
-            keys.replace_(plan.is_key, images, own, embedding, result)
-        self._tell(currents, plan)
-        return result
+        )
 
-    def _memory_for(
-        self, currents: Sequence[_Current | None]
-    ) -> tuple[Tensor, SparseNetwork, KeyFrames]:
-        """The images as a batch, with the network and the key frames of this size."""
-        some_image = next(each.image for each in currents if each is not None)
-        shape = torch.Size((len(currents), *some_image.shape[1:]))
-        if self._network is None or self._network.image_shape != shape or self._keys is None:
-            if self._packed is None:
-                self._packed = PackedNetwork.of(self.model, embed=self.method.do_aggr)
-            self._network = self._keys = None  # their memory is free before the new one's is taken
-            self._network = SparseNetwork(
-                self._packed, shape[0], *shape[2:], partial=self.method.do_spatial
-            )
-            self._keys = KeyFrames.none_yet(
-                some_image.expand(shape), self.model.config, self.method.do_aggr
-            )
-        nothing = torch.zeros_like(some_image)
-        images = [nothing if each is None else each.image for each in currents]
-        return torch.cat(images) if len(images) > 1 else images[0], self._network, self._keys
+        def turn(propagates: bool, images: Tensor, key: Tensor | None) -> Detections:
+            feature = loop.step(images, key, None, None, propagates=propagates)
+            return self._detect(feature, (images.shape[2], images.shape[3]))
+
+        if images.device.type == "cuda" and not self._timed:
+            self._graph = Graph(turn)
+        return loop
 
     def _flow_network(self) -> FlowNetwork | PackedFlow:
         """N_flow as it runs fastest on the model's device."""
@@ -372,87 +376,6 @@ class VideoDetector:
         if self._flow is None:
             self._flow = PackedFlow(self.model.flow)
         return self._flow
-
-    def _plan(
-        self, network: SparseNetwork, motion: Motion, currents: Sequence[_Current | None]
-    ) -> UpdatePlan:
-        """Lines 10 to 17: the key frames by Eq. 8, and U."""
-        method, plan = self.method, network.plan
-        device = plan.mask.device
-        reads_q = method.do_spatial or method.key == "adaptive"
-        if reads_q and self._propagates(currents):
-            quality = motion.quality
-            rests = [each is None for each in currents]
-            if any(rests):
-                # A mask of its own: the flow network's memory is not ours to write.
-                resting = torch.tensor(rests, device=device).view(-1, 1, 1, 1)
-                quality = quality.masked_fill(resting, math.inf)
-        else:
-            quality = torch.full_like(plan.mask, math.inf, dtype=torch.float32)
-        with self._stages("plan"):
-            begins = [each is not None and each.index == 0 for each in currents]
-            if method.key == "every":
-                key = torch.tensor(
-                    [each is not None and each.index % method.interval == 0 for each in currents],
-                    device=device,
-                )
-            else:
-                plan = update_plan(quality, method.tau, method.gamma, out=plan)  # Eq. 9
-                if method.do_spatial and not any(begins):
-                    return plan
-                key = plan.is_key | torch.tensor(begins, device=device)
-            if not method.do_spatial:  # line 16
-                quality = torch.full_like(quality, math.inf)
-            return update_plan(quality, method.tau, method.gamma, key=key, out=plan)
-
-    def _propagates(self, currents: Sequence[_Current | None]) -> bool:
-        """Whether any frame reads its key frame."""
-        method = self.method
-        after_first = [each.index for each in currents if each is not None and each.index]
-        if method.key == "adaptive" or method.do_aggr:
-            return bool(after_first)
-        return any(index % method.interval for index in after_first)
-
-    def _aggregate(
-        self,
-        keys: KeyFrames,
-        own: Tensor,
-        embedding: Tensor,
-        flow: Tensor | None,
-        scale: Tensor | None,
-        plan: UpdatePlan,
-        currents: Sequence[_Current | None],
-    ) -> Tensor:
-        """Eq. 11 of the propagated or updated F̂_i; line 6 for the first frame of a stream."""
-        if flow is None:
-            return own
-        assert keys.aggregated is not None and keys.aggregated_embedding is not None
-        result = warp_aggregate(
-            keys.aggregated,
-            keys.aggregated_embedding,
-            own,
-            embedding,
-            flow,
-            mask=plan.mask,
-            own_feature=keys.feature,
-            own_embedding=keys.embedding,
-            scale=scale,
-        )
-        for number, each in enumerate(currents):
-            if each is not None and each.index == 0:
-                result[number] = own[number]
-        return result
-
-    def _tell(self, currents: Sequence[_Current | None], plan: UpdatePlan) -> None:
-        """Notes what the plan decided; it is refilled for the next frames."""
-        decided = zip(currents, plan.is_key.tolist(), plan.changed.tolist(), strict=True)
-        for number, (each, is_key, changed) in enumerate(decided):
-            if each is None:
-                continue
-            each.is_key, each.updated = is_key, float(is_key)
-            if self.method.do_spatial and not is_key:
-                each.updated = changed / plan.mask[number].numel()
-                each.mask = plan.mask[number, 0].to("cpu", copy=True)
 
     def _detect_in_window(self, stream: _Stream, centre: int) -> FrameResult:
         """Eq. 2 in place of line 20, and line 21, for a frame whose window has been read."""
@@ -476,42 +399,60 @@ class VideoDetector:
             features = [onto_i[j].feature for j in window]
             embeddings = [e for j in window if (e := onto_i[j].embedding) is not None]
             feature = aggregate(features, embeddings)
-        return self._detect([i], feature)[0]
+        (result,) = self._results([i], self._detect(feature, i.image_size), None)
+        assert result is not None
+        return result
 
-    def _detect(self, currents: Sequence[_Current], feature: Tensor) -> list[FrameResult]:
+    def _detect(self, feature: Tensor, image_size: tuple[int, int]) -> Detections:
+        """Lines 4, 21 and 23."""
         with self._stages("detection"):
-            height, width = currents[0].image_size
-            results = []
-            for i, found in zip(
-                currents, self.model.detection(feature, (height, width)), strict=True
-            ):
-                x, y = i.frame_size[1] / width, i.frame_size[0] / height
-                results.append(
-                    FrameResult(
-                        index=i.index,
-                        time=i.time,
-                        is_key=i.is_key,
-                        updated=i.updated,
-                        boxes=found.boxes.cpu() * torch.tensor((x, y, x, y)),
-                        labels=found.labels.cpu(),
-                        scores=found.scores.cpu(),
-                        mask=i.mask,
-                    )
+            detections: Detections = self.model.detection(feature, image_size)
+        return detections
+
+    def _results(
+        self, currents: Sequence[_Current | None], detections: Detections, plan: UpdatePlan | None
+    ) -> list[FrameResult | None]:
+        """What was found in each frame and, unless all are key frames, decided of it."""
+        found_and_decided = [*detections]
+        if plan is not None:
+            found_and_decided += [plan.is_key, plan.changed, plan.mask]
+        boxes, scores, labels, counts, *decided = to_host(found_and_decided)
+        results: list[FrameResult | None] = []
+        for number, i in enumerate(currents):
+            if i is None:
+                results.append(None)
+                continue
+            is_key, updated, mask = True, 1.0, None
+            if decided and not decided[0][number]:
+                is_key, updated = False, 0.0
+                if self.method.do_spatial:
+                    mask = decided[2][number, 0].clone()
+                    updated = int(decided[1][number]) / mask.numel()
+            found = slice(0, int(counts[number]))
+            x, y = i.frame_size[1] / i.image_size[1], i.frame_size[0] / i.image_size[0]
+            results.append(
+                FrameResult(
+                    index=i.index,
+                    time=i.time,
+                    is_key=is_key,
+                    updated=updated,
+                    boxes=boxes[number, found] * torch.tensor((x, y, x, y)),
+                    labels=labels[number, found].clone(),
+                    scores=scores[number, found].clone(),
+                    mask=mask,
                 )
-            return results
+            )
+        return results
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Current:
-    """The frame i of a stream, and what is to be told of it."""
+    """The frame i of a stream."""
 
     index: int
     time: float | None
     frame_size: tuple[int, int]
     image: Tensor
-    is_key: bool = True
-    updated: float = 1.0
-    mask: Tensor | None = None  # where only a part is updated
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -554,14 +495,6 @@ class _Maps:
         """Eq. 1; DFF's scale map is for the propagated F_k->i of line 18 alone."""
         embedding = None if self.embedding is None else warp(self.embedding, flow)
         return _Maps(warp(self.feature, flow), embedding)
-
-
-def _in_layout(output: FlowOutput) -> tuple[Tensor, Tensor | None]:
-    """Flow and scale map as the ops on listed pixels take them, whatever network they are of."""
-    scale = output.scale
-    if scale is not None:
-        scale = scale.contiguous(memory_format=torch.channels_last)
-    return output.flow.contiguous(), scale
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpvod.config import ModelConfig
+from hpvod.transfer import to_device
 
 Frame = NDArray[np.uint8] | Tensor
 """One frame: uint8 RGB, [height, width, 3]."""
@@ -28,7 +29,8 @@ class Preprocess:
     def __init__(self, config: ModelConfig) -> None:
         self._short_side = config.short_side
         self._long_side = config.long_side
-        self._mean = config.pixel_mean
+        self._mean = torch.tensor(config.pixel_mean, dtype=torch.float64).view(1, 3, 1, 1)
+        self._mean_beside = self._mean
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
         """Size (height, width) of the image made from a frame of the given size, in pixels.
@@ -65,10 +67,17 @@ class Preprocess:
         # The copy serves arrays that PyTorch cannot share: read-only and with negative strides.
         pixels = frame if isinstance(frame, Tensor) else torch.from_numpy(frame.copy())
         accumulate = torch.promote_types(dtype, torch.float32)
-        image = pixels.to(device).permute(2, 0, 1)[None].to(accumulate)
+        image = to_device(pixels, device).permute(2, 0, 1)[None].to(accumulate)
         image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=False)
-        image = image - image.new_tensor(self._mean).view(1, 3, 1, 1)
+        image = image - self._mean_on(image)
         return image.to(dtype, memory_format=torch.channels_last)
+
+    def _mean_on(self, image: Tensor) -> Tensor:
+        """The mean beside an image; it goes to a GPU once."""
+        held = self._mean_beside
+        if held.device != image.device or held.dtype != image.dtype:
+            self._mean_beside = held = self._mean.to(image.device, image.dtype)
+        return held
 
 
 def _check(frame: object) -> None:

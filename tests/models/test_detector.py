@@ -112,7 +112,7 @@ def test_the_baseline_is_the_network_on_every_frame(model):
     for frame, result in zip(frames, results, strict=True):
         with torch.inference_mode():
             image = preprocess(frame, torch.device("cpu"), torch.float32)
-            (expected,) = model.detection(model.features(image), (80, 116))
+            expected = model.detection(model.features(image), (80, 116)).of_image(0)
         assert result.is_key
         assert result.updated == 1
         ratio = torch.tensor([109 / 116, 75 / 80, 109 / 116, 75 / 80])
@@ -297,9 +297,12 @@ def random_quality(seed):
 def test_soak(model):
     """300 frames: memory does not grow, and nothing is left of an earlier stream."""
     frames = moving_frames(20, *SIZE)
-    used = VideoDetector(model, PRESETS["c3"], consistency=random_quality(1))
+    qualities = [random_quality(1)]
+    used = VideoDetector(
+        model, PRESETS["c3"], consistency=lambda k, i, flow: qualities[-1](k, i, flow)
+    )
     list(used.run(frames))
-    used._consistency = random_quality(2)
+    qualities.append(random_quality(2))
     fresh = VideoDetector(model, PRESETS["c3"], consistency=random_quality(2))
     choices, sizes, keys = random.Random(0), {}, 0
     for i in range(300):
@@ -342,9 +345,9 @@ def test_no_layers_are_kept_where_none_is_updated(model, name):
     detector = VideoDetector(model, PRESETS[name])
     for frame in moving_frames(2, *SIZE):
         detector.step(frame)
-    assert (detector._network is None) == PRESETS[name].keys_only
-    if detector._network is not None:
-        assert all(layer.of_key is None for layer in layers(detector._network))
+    assert (detector._loop is None) == PRESETS[name].keys_only
+    if detector._loop is not None:
+        assert all(layer.of_key is None for layer in layers(detector._loop._network))
 
 
 def test_consistency_of_the_wrong_shape(model):

@@ -173,7 +173,7 @@ def test_no_videos_and_empty_videos(model):
 def test_nothing_happens_where_all_rest(model):
     detector = detector_of(model, PRESETS["c3"], 2)
     assert detector.step_all([None, None]) == [None, None]
-    assert detector._network is None
+    assert detector._loop is None
 
 
 def test_sizes_must_agree_within_a_batch(model):
