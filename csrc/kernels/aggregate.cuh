@@ -39,6 +39,9 @@ struct AggregateSize {
 //
 // Then the average. The weight of frame t is kept by lane t % 32, which alone computes its
 // exponential, and handed to the others by a shuffle: no thread needs an array that grows with T.
+//
+// Twenty warps share a multiprocessor, more than its share of a 38 x 63 map's pixels; that leaves
+// a thread the registers for ten loads of 16 bytes in flight.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(32 * kAggregatePixels, 5)
     aggregate_frames(FramePointers<T> maps, AggregateSize size,
