@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 
 def base_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
@@ -75,43 +74,23 @@ def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     return torch.stack((x, y), dim=-1).flatten(-2)
 
 
-def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, count: int) -> Tensor:
-    """Greedy non-maximum suppression among boxes of the same label, as far as it is asked for.
+def live_rows(count: int, counts: Tensor) -> Tensor:
+    """Which of each image's `count` rows are not behind its own of the counts [N]: bool, [N, D]."""
+    return torch.arange(count, device=counts.device) < counts[:, None]
+
+
+def picked(values: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
+    """What `batched_nms` has kept.
 
     Args:
-        boxes: [K, 4].
-        scores: [K].
-        labels: [K] integers.
-        threshold: A box goes if its IoU with a better one of its label is above this.
-        count: How many to keep at most.
+        values: [N, K, ...].
+        indices: [N, D] into K.
+        counts: [N].
 
     Returns:
-        The indices of the best that are kept, best score first.
+        [N, D, ...], zeros behind the image's count.
     """
-    rectangles = _rectangles(boxes)
-    kept: Tensor
-    if boxes.device.type != "cpu":
-        # A GPU compares all pairs at once; what takes time is to ask it how many are kept.
-        kept = batched_nms(rectangles, scores, labels, threshold)
-        return kept[:count]
-    # Which of the best boxes are kept depends on those alone, and a box that is not kept
-    # suppresses none. So some at a time are compared with what was kept before.
-    order = scores.argsort(descending=True, stable=True)
-    kept = order[:0]
-    for some in order.split(2 * count):
-        candidates = torch.cat((kept, some))
-        chosen = (tensor[candidates] for tensor in (rectangles, scores, labels))
-        # Sorted, for among equal scores batched_nms leaves no order.
-        kept = candidates[batched_nms(*chosen, threshold).sort().values]
-        if len(kept) >= count:
-            break
-    return kept[:count]
-
-
-def _rectangles(boxes: Tensor) -> Tensor:
-    """What torchvision takes boxes as: the continuous rectangles between their corners.
-
-    Moving x2 and y2 by 1 makes areas and intersections, and so the IoU, those of the legacy
-    convention exactly.
-    """
-    return torch.cat((boxes[:, :2], boxes[:, 2:] + 1), dim=1)
+    shape = (*indices.shape, *values.shape[2:])
+    added = (...,) + (None,) * (values.dim() - 2)
+    rows = values.gather(1, indices[added].expand(shape))
+    return rows.masked_fill(~live_rows(indices.shape[1], counts)[added], 0)

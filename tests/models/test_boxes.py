@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, grid_anchors, nms
+from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, grid_anchors, picked
+from hpvod_ops import batched_nms
 
 from . import literal_boxes
 
@@ -65,23 +66,9 @@ def test_clip_keeps_corners_on_pixels_of_the_image() -> None:
     assert torch.equal(clip_boxes(boxes, (100, 150)), expected)
 
 
-def test_nms_counts_both_corners() -> None:
-    # One pixel of overlap and 3 in all: IoU 1/3, but 0 if corners were points.
-    boxes = torch.tensor([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 2.0, 0.0]])
-    scores, labels = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.int64)
-    assert nms(boxes, scores, labels, 0.3, 9).tolist() == [0]
-    assert nms(boxes, scores, labels, 0.34, 9).tolist() == [0, 1]
-
-
-def test_nms_keeps_a_box_at_the_threshold() -> None:
-    boxes = torch.tensor([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]])  # IoU 1/2 exactly
-    scores, labels = torch.tensor([0.8, 0.9]), torch.zeros(2, dtype=torch.int64)
-    assert nms(boxes, scores, labels, 0.5, 9).tolist() == [1, 0]
-
-
 @pytest.mark.parametrize("most", [1, 7, 50, 2000])
 @pytest.mark.parametrize("count", [1, 50, 1500])
-def test_nms_equals_a_loop_over_labels(count: int, most: int) -> None:
+def test_batched_nms_equals_a_loop_over_labels(count: int, most: int) -> None:
     generator = torch.Generator().manual_seed(count)
     corner = 100 * torch.rand(count, 2, generator=generator)
     boxes = torch.cat((corner, corner + 60 * torch.rand(count, 2, generator=generator)), 1)
@@ -94,9 +81,20 @@ def test_nms_equals_a_loop_over_labels(count: int, most: int) -> None:
         kept = literal_boxes.nms(boxes[of_label].tolist(), scores[of_label].tolist(), 0.3)
         expected += [of_label[i] for i in kept]
     expected.sort(key=lambda i: (-scores[i], i))
-    assert nms(boxes, scores, labels, 0.3, most).tolist() == expected[:most]
+    indices, counts = batched_nms(boxes[None], scores[None], labels[None], 0.3, most)
+    assert indices[0, : int(counts)].tolist() == expected[:most]
 
 
-def test_nms_of_nothing() -> None:
-    nothing = torch.zeros(0, dtype=torch.int64)
-    assert nms(torch.zeros(0, 4), torch.zeros(0), nothing, 0.3, 9).tolist() == []
+def test_what_was_picked_is_followed_by_zeros() -> None:
+    values = torch.arange(1, 9).reshape(2, 4)
+    indices, counts = torch.tensor([[2, 0, 0], [3, 1, 2]]), torch.tensor([1, 3])
+    assert picked(values, indices, counts).tolist() == [[3, 0, 0], [8, 6, 7]]
+    pairs = torch.stack((values, -values), 2)
+    expected = [[[3, -3], [0, 0], [0, 0]], [[8, -8], [6, -6], [7, -7]]]
+    assert picked(pairs, indices, counts).tolist() == expected
+
+
+def test_nothing_of_what_was_not_picked_is_seen() -> None:
+    values = torch.full((1, 2), math.nan)
+    nothing = torch.zeros(1, 3, dtype=torch.int64)
+    assert picked(values, nothing, torch.tensor([0])).tolist() == [[0, 0, 0]]

@@ -21,9 +21,10 @@ def test_equals_a_literal_transcription(tiny_model: HPVODModel) -> None:
     network, config = tiny_model.detection, tiny_model.config
     feature = random_feature()
     with torch.no_grad():
-        (found,) = network(feature, (90, 125))
+        found = network(feature, (90, 125)).of_image(0)
         first, last = feature[:, :64], feature[:, 64:]
-        (proposals,) = network.rpn.propose(network.rpn(first), (6, 8), (90, 125))
+        every = network.rpn.propose(network.rpn(first), (6, 8), (90, 125))
+        proposals = every.boxes[0, : int(every.counts)]
         rois = torch.nn.functional.pad(proposals, (1, 0))
         logits, deltas = network.rfcn(last, rois)
     probabilities = literal_boxes.softmax(logits.numpy().astype(np.float64))[:, 1:]
@@ -67,16 +68,17 @@ def test_a_batch_is_its_images(tiny_model: HPVODModel) -> None:
     features = random_feature(batch=3).double()
     with torch.no_grad():
         together = network(features, (90, 125))
-        alone = [network(f[None], (90, 125))[0] for f in features]
-    assert len(together) == 3
-    for a, b in zip(together, alone, strict=True):
+        alone = [network(f[None], (90, 125)).of_image(0) for f in features]
+    assert [len(each) for each in together] == [3] * 4
+    for n, b in enumerate(alone):
+        a = together.of_image(n)
         assert torch.equal(a.labels, b.labels)
         torch.testing.assert_close(a.boxes, b.boxes, rtol=0, atol=1e-4)
         torch.testing.assert_close(a.scores, b.scores, rtol=1e-6, atol=0)
 
 
 def test_detections_are_sorted_capped_and_in_the_image(tiny_model: HPVODModel) -> None:
-    (found,) = tiny_model.detection(random_feature(), (90, 125))
+    found = tiny_model.detection(random_feature(), (90, 125)).of_image(0)
     assert found.boxes.dtype == found.scores.dtype == torch.float32
     assert found.labels.dtype == torch.int64
     assert (found.scores.diff() <= 0).all()
@@ -85,9 +87,41 @@ def test_detections_are_sorted_capped_and_in_the_image(tiny_model: HPVODModel) -
     assert found.labels.min() >= 0 and found.labels.max() < 30
 
 
+def test_the_size_is_fixed(tiny_model: HPVODModel) -> None:
+    found = tiny_model.detection(random_feature(batch=2), (90, 125))
+    most = tiny_model.config.max_detections
+    assert [tuple(each.shape) for each in found] == [(2, most, 4), (2, most), (2, most), (2,)]
+    assert found.counts.dtype == torch.int32
+
+
+def test_rows_behind_the_counts_are_zero_and_never_detections(tiny_model: HPVODModel) -> None:
+    network = copy.deepcopy(tiny_model.detection)
+    # No score is 0: so every class of every proposal is a detection.
+    network.score_threshold, network.nms, network.max_detections = 0.0, 1.0, 9000
+    features = random_feature(batch=2)
+    with torch.no_grad():
+        proposals = network.rpn.propose(network.rpn(features[:, :64]), (6, 8), (90, 125))
+        found = network(features, (90, 125))
+    assert (proposals.counts < proposals.boxes.shape[1]).all()
+    assert found.counts.tolist() == (30 * proposals.counts).tolist()
+    for n, count in enumerate(found.counts.tolist()):
+        assert (found.scores[n, :count] > 0).all()
+        assert not any(each[n, count:].any() for each in found[:3])
+
+
+def test_gradients_reach_the_features(tiny_model: HPVODModel) -> None:
+    feature = random_feature().requires_grad_()
+    found = tiny_model.detection(feature, (90, 125))
+    (gradient,) = torch.autograd.grad(found.scores.sum() + found.boxes.sum(), feature)
+    assert gradient[:, 64:].any()
+
+
 def test_nothing_above_the_threshold() -> None:
     config = ModelConfig(**{**vars(ModelConfig.preset("tiny")), "score_threshold": 0.999})
-    (found,) = build_model(config).detection(random_feature(), (90, 125))
+    every = build_model(config).detection(random_feature(2), (90, 125))
+    assert every.counts.tolist() == [0, 0]
+    assert not any(each.any() for each in every)
+    found = every.of_image(1)
     assert (found.boxes.shape, found.scores.shape, found.labels.shape) == ((0, 4), (0,), (0,))
 
 
@@ -98,6 +132,6 @@ def test_image_size_that_does_not_fit_is_refused(tiny_model: HPVODModel) -> None
 
 def test_bfloat16_gives_float32_boxes(tiny_model: HPVODModel) -> None:
     network = copy.deepcopy(tiny_model.detection).bfloat16()
-    (found,) = network(random_feature().bfloat16(), (90, 125))
+    found = network(random_feature().bfloat16(), (90, 125))
     assert found.boxes.dtype == found.scores.dtype == torch.float32
     assert found.boxes.isfinite().all()

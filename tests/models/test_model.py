@@ -37,7 +37,7 @@ def test_random_weights_give_varied_detections(preset: str) -> None:
         feature, other = model.features(image), model.features(key)
         flow = model.flow(image, key)
         embedding = model.embedding(feature)
-        (found,), (found_other,) = model.detection(feature, size), model.detection(other, size)
+        found, found_other = (model.detection(each, size).of_image(0) for each in (feature, other))
 
     # Scale: neither vanished nor exploded through the depth; and no map is constant.
     assert 0.05 < feature.std() < 5

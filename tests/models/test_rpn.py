@@ -69,21 +69,25 @@ def test_proposals_equal_a_literal_transcription() -> None:
         kept = literal_boxes.nms([boxes[i] for i in best], [scores[i] for i in best], 0.7)
         expected = torch.tensor([boxes[best[i]] for i in kept[:8]], dtype=torch.float32)
         # float32 coordinates of up to 110 pixels.
-        torch.testing.assert_close(found[image], expected, rtol=0, atol=1e-4)
+        assert found.counts[image] == 8
+        torch.testing.assert_close(found.boxes[image], expected, rtol=0, atol=1e-4)
 
 
 def test_fewer_anchors_than_the_limits() -> None:
     rpn = small_rpn(proposals_before_nms=6000, proposals=300)
     output = rpn(torch.randn(1, 8, 2, 2))
-    (boxes,) = rpn.propose(output, (2, 2), (32, 32))
-    assert 0 < len(boxes) <= 24
+    boxes, counts = rpn.propose(output, (2, 2), (32, 32))
+    assert boxes.shape == (1, 300, 4)
+    assert 0 < counts.item() <= 24
+    assert boxes[0, : int(counts)].any(1).all()
+    assert not boxes[0, int(counts) :].any()
 
 
 def test_no_gradient_flows_through_proposals() -> None:
     rpn = small_rpn()
     output = rpn(torch.randn(1, 8, 4, 4))
     assert output.logits.requires_grad and output.deltas.requires_grad
-    assert not rpn.propose(output, (4, 4), (64, 64))[0].requires_grad
+    assert not rpn.propose(output, (4, 4), (64, 64)).boxes.requires_grad
 
 
 def test_anchors_stay_exact_in_a_bfloat16_model(tiny_model: HPVODModel) -> None:
@@ -91,8 +95,9 @@ def test_anchors_stay_exact_in_a_bfloat16_model(tiny_model: HPVODModel) -> None:
     anchors = grid_anchors(base_anchors(16, (4, 8, 16), (0.5, 1, 2)), 20, 30, 16)
     logits = torch.zeros(1, 2, len(anchors), dtype=torch.bfloat16)
     output = RPNOutput(logits, torch.zeros(1, len(anchors), 4, dtype=torch.bfloat16))
-    (boxes,) = rpn.propose(output, (20, 30), (320, 480))
-    assert boxes.dtype == torch.float32
+    every = rpn.propose(output, (20, 30), (320, 480))
+    assert every.boxes.dtype == torch.float32
+    boxes = every.boxes[0, : int(every.counts)]
     known = {tuple(box) for box in clip_boxes(anchors, (320, 480)).tolist()}
     assert all(tuple(box) in known for box in boxes.tolist())
 

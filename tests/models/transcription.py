@@ -46,7 +46,7 @@ def algorithm1(
         return output.flow, quality, output.scale
 
     def N_det(F):
-        detections = model.detection(F, tuple(I[0].shape[2:]))[0]
+        detections = model.detection(F, tuple(I[0].shape[2:])).of_image(0)
         height, width = frames[0].shape[:2]
         ratio = [width / I[0].shape[3], height / I[0].shape[2]] * 2
         out.features.append(F)

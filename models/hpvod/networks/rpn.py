@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, grid_anchors, nms
+from hpvod.boxes import base_anchors, clip_boxes, decode_boxes, grid_anchors, picked
 from hpvod.config import ModelConfig
 from hpvod.networks.feature import STRIDE
+from hpvod_ops import batched_nms
 
 
 class RPNOutput(NamedTuple):
@@ -19,6 +20,18 @@ class RPNOutput(NamedTuple):
     """[N, 2, h * w * A]: background, then object."""
     deltas: Tensor
     """[N, h * w * A, 4], divided by `ModelConfig.rpn_box_std`."""
+
+
+class Proposals(NamedTuple):
+    """At most P = `ModelConfig.proposals` boxes an image, best first; of a fixed size.
+
+    How many there are stays on the device: nothing waits for it.
+    """
+
+    boxes: Tensor
+    """[N, P, 4] float32: x1, y1, x2, y2 in image pixels; zeros behind the image's count."""
+    counts: Tensor
+    """[N] int32."""
 
 
 class RPN(nn.Module):
@@ -46,7 +59,7 @@ class RPN(nn.Module):
 
     def propose(
         self, output: RPNOutput, feature_size: tuple[int, int], image_size: tuple[int, int]
-    ) -> list[Tensor]:
+    ) -> Proposals:
         """The best anchors, moved, clipped and thinned out; no gradient flows through them.
 
         Args:
@@ -55,7 +68,7 @@ class RPN(nn.Module):
             image_size: (height, width) of the images in pixels.
 
         Returns:
-            For each image [K, 4] float32, K at most `ModelConfig.proposals`, best first.
+            The proposals of each image.
         """
         self.anchors = self.anchors.to(output.logits.device)
         anchors = grid_anchors(self.anchors, *feature_size, STRIDE)
@@ -64,8 +77,6 @@ class RPN(nn.Module):
         scores, best = objectness.topk(count, dim=1)
         deltas = output.deltas.detach().float().take_along_dim(best[..., None], dim=1)
         boxes = clip_boxes(decode_boxes(anchors[best], deltas, self.box_std), image_size)
-        one_class = torch.zeros_like(best[0])
-        return [
-            b[nms(b, s, one_class, self.nms, self.proposals)]
-            for b, s in zip(boxes, scores, strict=True)
-        ]
+        one_class = torch.zeros_like(best)
+        indices, counts = batched_nms(boxes, scores, one_class, self.nms, self.proposals)
+        return Proposals(picked(boxes, indices, counts), counts)
