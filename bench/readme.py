@@ -11,6 +11,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 DENSITY = "_density"  # ends the names of masked_conv.py's results
+STREAMS = "_streams"  # and of streams.py's
 _BEGIN, _END = "<!-- results: python bench/readme.py -->\n", "<!-- end of results -->\n"
 
 Json = dict[str, Any]
@@ -34,6 +35,8 @@ def _file_tables(path: Path, rows: list[Json]) -> str:
     ops = [row for row in rows if "op" in row and row["backend"] != "reference"]
     if path.stem.endswith(DENSITY):
         return "\n".join([*lines, *_density_tables(ops, path.with_suffix(".png"))])
+    if path.stem.endswith(STREAMS):
+        return "\n".join([*lines, *_streams_table(rows, path.with_suffix(".png"))])
     dense, sparse = ([row for row in ops if ("density" in row) == kind] for kind in (False, True))
     if dense:
         lines += _ops_table(dense)
@@ -50,10 +53,11 @@ def _ops_table(rows: list[Json]) -> list[str]:
     columns = ("op", "backend", "shape", "dtype", "layout", "ms", "of a copy", "of the floor")
     lines = _header(*columns, *peers)
     for row in rows:
+        variant = f", {row['variant']}" if "variant" in row else ""
         copy = row["peers"].get("copy")
         of_a_copy = "" if copy is None else f"{row['ms'] / copy:.2f}x"
         lines.append(
-            f"| `{row['op']}` | {row['backend']} | {_shape(row)} "
+            f"| `{row['op']}`{variant} | {row['backend']} | {_shape(row)} "
             f"| {row['dtype']} | {row['layout']} | {row['ms']:.3f} "
             f"| {of_a_copy} | {row['ms'] / row['floor_ms']:.2f}x "
             f"| {' | '.join(_speed_ups(row, peers))} |"
@@ -98,6 +102,23 @@ def _density_tables(rows: list[Json], picture: Path) -> list[str]:
         "Cells: efficiency, which is the speed-up over dense times density; speed-up.",
         "",
     ]
+
+
+def _streams_table(rows: list[Json], picture: Path) -> list[str]:
+    """Frames a second of all streams together; a line a method, a column a number of streams."""
+    first = rows[0]
+    lines = [f"![Frames a second against streams](bench/results/{picture.name})", ""]
+    size = "x".join(map(str, first["shape"][1:]))
+    lines += [
+        f"Frames a second of all streams, `{first['model']}` at {size}, {first['dtype']}:",
+        "",
+    ]
+    counts = list(dict.fromkeys(row["streams"] for row in rows))
+    lines += _header("method", *(f"{n} stream{'s' * (n > 1)}" for n in counts))
+    for method in dict.fromkeys(row["method"] for row in rows):
+        rates = {row["streams"]: 1e3 / row["ms"] for row in rows if row["method"] == method}
+        lines.append(f"| `{method}` | {' | '.join(f'{rates[n]:.1f}' for n in counts)} |")
+    return [*lines, ""]
 
 
 def _percent(row: Json) -> int:

@@ -20,7 +20,7 @@ class Row:
         dtype: such as "float32".
         shape: of the feature map, or of the network's input image.
         ms: median milliseconds a call, or a frame.
-        floor_ms: below which this device cannot go.
+        floor_ms: below which this device cannot go; None where that is not reckoned.
         peers: milliseconds of what a user would run otherwise, by name.
         more: further columns, as README.md documents them.
     """
@@ -32,7 +32,7 @@ class Row:
     dtype: str
     shape: tuple[int, ...]
     ms: float
-    floor_ms: float
+    floor_ms: float | None
     peers: dict[str, float]
     more: dict[str, Any] = field(default_factory=dict)
 
