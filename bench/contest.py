@@ -52,6 +52,26 @@ def on_backend(
     return asked_for
 
 
+def compiled_here(
+    contestant_of: Callable[[Any, str], Contestant], function: Any, layout: str
+) -> tuple[dict[str, dict[str, Contestant]], dict[str, str]]:
+    """The peer "torch.compile", or why there is none.
+
+    Args:
+        contestant_of: runs a function on the input sets in a layout.
+        function: what is to be compiled.
+        layout: of the inputs.
+    """
+    # Compiled functions are cached by code object, up to a few kinds of input.
+    torch.compiler.reset()
+    run = contestant_of(torch.compile(function, dynamic=False), layout)
+    try:
+        run(0)
+    except Exception as error:  # a missing compiler, a dtype without a kernel
+        return {}, {"torch.compile": f"{type(error).__name__}: {error}".partition("\n")[0]}
+    return {"torch.compile": {layout: run}}, {}
+
+
 def tensors(results: Any) -> Tensors:
     """What a contestant that gives a tensor or a tuple of them has computed."""
     return results if isinstance(results, tuple) else (results,)

@@ -30,7 +30,7 @@ def _dense_table(rows: Sequence[Row]) -> Table:
         table.add_column(header, justify="right")
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         table.add_row(
-            row.name,
+            _named(row),
             row.backend,
             _shape(row),
             row.dtype,
@@ -116,6 +116,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def _peers(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(peer for row in rows for peer in row.peers if peer != _COPY))
+
+
+def _named(row: Row) -> str:
+    variant = row.more.get("variant")
+    return f"{row.name}, {variant}" if variant else row.name
 
 
 def _shape(row: Row) -> str:

@@ -18,6 +18,7 @@ from rich.progress import Progress
 sys.path.append(str(Path(__file__).parents[1]))
 
 from bench import (
+    aggregate,
     batched_nms,
     clip,
     contest,
@@ -29,6 +30,7 @@ from bench import (
     report,
     update_plan,
     warp,
+    warp_aggregate,
     warp_pixels,
 )
 from bench.picture import save_picture
@@ -37,7 +39,17 @@ from bench.running import DTYPES, own_stream, print_setting, progress_bars, run_
 from hpvod.config import ModelConfig
 
 _RESULTS = Path(__file__).parent / "results"
-_OPS = (warp, masked_conv2d, masked_max_pool2d, warp_pixels, update_plan, ps_roi_pool, batched_nms)
+_OPS = (
+    warp,
+    masked_conv2d,
+    masked_max_pool2d,
+    warp_pixels,
+    update_plan,
+    ps_roi_pool,
+    batched_nms,
+    aggregate,
+    warp_aggregate,
+)
 _FRAMES = 40
 
 

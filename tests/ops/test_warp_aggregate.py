@@ -274,7 +274,9 @@ def test_only_the_gradients_that_are_wanted(wanted: str, backend_device: torch.d
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradcheck(masked: bool, layout: torch.memory_format, backend_device: torch.device) -> None:
+def test_gradcheck(
+    masked: bool, layout: torch.memory_format, backend: str, backend_device: torch.device
+) -> None:
     inputs = some_inputs(backend_device, layout=layout, masked=masked, size=(2, 3), channels=(2, 3))
     leaves = inputs.floats()
 
