@@ -24,11 +24,14 @@ class OpCall:
     values: dict[str, Any]  # the keywords that are no arrays
     arrays: dict[str, np.ndarray]  # maps as bytes; outputs as they are before
     address: int = field(default=0)  # of every map, modulo 256
+    alone: str = field(default="")  # the one map that has the address, where not all have it
 
     def run(self, module: ModuleType) -> dict[str, np.ndarray]:
         """All arrays as they are afterwards; these here stay."""
         arrays = {
-            name: place(array, self.address) if array.dtype == np.uint8 else array.copy()
+            name: place(array, self.address if self.alone in ("", name) else 0)
+            if array.dtype == np.uint8
+            else array.copy()
             for name, array in self.arrays.items()
         }
         module.run(**self.values, **arrays)

@@ -207,3 +207,19 @@ def test_passes_the_sanitizers(module: ModuleType, sanitized: Path, tmp_path: Pa
     calls = [random_call(index) for index in range(48)]
     for call, results in zip(calls, run_sanitized(sanitized, calls, tmp_path), strict=True):
         assert np.array_equal(call.run(module)["output"], results["output"])
+
+
+def test_one_map_that_is_not_aligned_keeps_all_from_vectors(
+    module: ModuleType, sanitized: Path, tmp_path: Path
+) -> None:
+    """Elsewhere a GPU faults, and the sanitized build with it."""
+    call = make_call(
+        Inputs(
+            [torch.randn(1, 24, 2, 2) for _ in range(3)],
+            [torch.randn(1, 40, 2, 2) for _ in range(3)],
+        )
+    )
+    names = [name for name, array in call.arrays.items() if array.dtype == np.uint8]
+    calls = [replace(call, address=4, alone=name) for name in names]
+    for each, results in zip(calls, run_sanitized(sanitized, calls, tmp_path), strict=True):
+        assert np.array_equal(each.run(module)["output"], results["output"])

@@ -335,3 +335,14 @@ def test_passes_the_sanitizers(module: ModuleType, sanitized: Path, tmp_path: Pa
         calls.append(make_call(inputs, inputs.feature.element_size() if index % 8 < 3 else 0))
     for call, results in zip(calls, run_sanitized(sanitized, calls, tmp_path), strict=True):
         assert np.array_equal(call.run(module)["output"], results["output"])
+
+
+def test_one_map_that_is_not_aligned_keeps_all_from_vectors(
+    module: ModuleType, sanitized: Path, tmp_path: Path
+) -> None:
+    """Elsewhere a GPU faults, and the sanitized build with it."""
+    call = make_call(plain_inputs())
+    names = [name for name, array in call.arrays.items() if array.dtype == np.uint8]
+    calls = [replace(call, address=4, alone=name) for name in names]
+    for each, results in zip(calls, run_sanitized(sanitized, calls, tmp_path), strict=True):
+        assert np.array_equal(each.run(module)["output"], results["output"])
