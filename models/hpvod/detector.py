@@ -317,7 +317,8 @@ class VideoDetector:
         """Lines 2 to 26 for every stream: what was found, and what was decided."""
         some_image = next(each.image for each in currents if each is not None)
         nothing = torch.zeros_like(some_image)
-        images = torch.cat([nothing if each is None else each.image for each in currents])
+        parts = [nothing if each is None else each.image for each in currents]
+        images = torch.cat(parts) if len(parts) > 1 else some_image
         loop, image_size = self._loop_for(images), (images.shape[2], images.shape[3])
 
         def flags(values: list[bool]) -> Tensor:
