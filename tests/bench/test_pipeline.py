@@ -89,10 +89,10 @@ def test_stages_are_those_of_the_method(rows: dict[str, Row]) -> None:
     stages = {name: {s for s, ms in row.more["stages"].items() if ms} for name, row in rows.items()}
     always = {"preprocess", "features", "detection", "other"}
     assert stages["per_frame"] == always
-    assert stages["dff"] == always | {"flow"}
+    assert stages["dff"] == always | {"flow", "plan"}
     aggregating = always | {"flow", "embedding", "aggregation"}
-    assert stages["fgfa"] == stages["c1"] == aggregating
-    assert stages["c2"] == stages["c3"] == aggregating | {"plan"}
+    assert stages["fgfa"] == aggregating
+    assert stages["c1"] == stages["c2"] == stages["c3"] == aggregating | {"plan"}
 
 
 def test_updated_is_the_density(rows: dict[str, Row]) -> None:

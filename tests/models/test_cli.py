@@ -533,7 +533,13 @@ class TestSignals:
         outcome = Outcome(tmp_path, -1, "")
         command = [sys.executable, "-m", "hpvod", "detect", str(folder), *UNTRAINED]
         command += ["-o", str(outcome.video), "--json", str(outcome.json)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell lets what it starts in the background ignore interrupts, and so its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         deadline = time.monotonic() + 60
         while not (outcome.json.exists() and outcome.json.read_bytes().count(b"\n") >= 4):
             assert process.poll() is None, process.communicate()[1]
