@@ -69,7 +69,8 @@ fi
 # dtypes and layouts every eight: ten in a row have them all.
 sanitizer=(compute-sanitizer --error-exitcode 9 --target-processes all)
 cases=("tests/ops/test_update_plan.py::test_is_what_the_definition_says[cuda-"{10..14}"]")
-for op in warp masked_conv2d masked_max_pool2d warp_pixels; do
+cases+=("tests/ops/test_batched_nms.py::test_agrees_with_a_literal_loop[cuda-"{10..14}"]")
+for op in warp masked_conv2d masked_max_pool2d warp_pixels aggregate warp_aggregate; do
   cases+=("tests/ops/test_$op.py::test_agrees_with_reference[cuda-"{10..19}"]")
 done
 sanitize() {
@@ -89,6 +90,8 @@ step float16 75 "$python" "${density[@]}" --dtypes float16 \
   --json "$out/${kind}_float16_density.json"
 step bfloat16 40 "$python" bench/speed.py "${model[@]}" --only methods --dtype bfloat16 \
   --json "$out/${kind}_bfloat16.json"
+step streams 60 "$python" bench/streams.py "${model[@]}" --dtype bfloat16 \
+  --json "$out/${kind}_streams.json"
 
 # Last, with the time that is left: Triton compiles kernels anew for most of these cases.
 sanitize racecheck 75
