@@ -47,8 +47,7 @@ class Method:
             raise ValueError(f"gamma: expected a share from 0 to 1, got {self.gamma}")
         if self.window < 0:
             raise ValueError(f"window: expected 0 or more frames, got {self.window}")
-        only_keys = self.key == "every" and self.interval == 1
-        if self.window and not (only_keys and self.do_aggr and not self.do_spatial):
+        if self.window and not (self._every_frame_is_key and self.do_aggr and not self.do_spatial):
             raise ValueError(
                 f"window: dense aggregation (window={self.window}) needs key='every', interval=1, "
                 "do_aggr=True and do_spatial=False"
@@ -57,8 +56,11 @@ class Method:
     @property
     def keys_only(self) -> bool:
         """Whether every frame is a key frame that is computed without another one."""
-        only_keys = self.key == "every" and self.interval == 1
-        return only_keys and (bool(self.window) or not self.do_aggr)
+        return self._every_frame_is_key and (bool(self.window) or not self.do_aggr)
+
+    @property
+    def _every_frame_is_key(self) -> bool:
+        return self.key == "every" and self.interval == 1
 
 
 PRESETS: dict[str, Method] = {
