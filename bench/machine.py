@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import datetime
 import functools
 import importlib.metadata
+import math
 import platform
 import re
 from pathlib import Path
@@ -55,39 +55,23 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def keep_freed_memory() -> None:
-    """Lets this process keep the memory that it frees, for all contestants alike.
+def copy_bandwidth(device: torch.device, moved: int) -> float:
+    """Bytes a millisecond, reads and writes both counted, of a copy that moves about `moved` bytes.
 
-    Otherwise glibc gives a large tensor's pages back to Linux at one call and has them mapped and
-    cleared anew at another, which takes several times as long as `warp` does, and hits whichever
-    contestant comes next.
+    On a CPU of that size, for a cache that all cores share may hold what one op works on and not
+    what another does; on a GPU one gigabyte, which no cache holds.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    libc = ctypes.CDLL(None)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(mmap_threshold, 2**25)  # the most that glibc allows
+    if device.type == "cuda":
+        return _copy_bandwidth(device, 2**30)
+    return _copy_bandwidth(device, 2 ** max(20, round(math.log2(max(1, moved / 2)))))
 
 
 @functools.cache
-def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a millisecond that a large copy moves, reads and writes both counted.
-
-    On a CPU the faster of two sizes, since a cache shared by all cores can hold what the ops
-    work on; on a GPU one gigabyte, which no cache holds.
-    """
-    sizes = (2**30,) if device.type == "cuda" else (10 * 2**20, 2**27)
-    rates = []
-    for size in sizes:
-        source = torch.randint(256, (size,), dtype=torch.uint8, device=device)
-        target = torch.empty_like(source)
-
-        def copy(_: int, target: torch.Tensor = target, source: torch.Tensor = source) -> None:
-            target.copy_(source)
-
-        rates.append(2 * size / median_times({"copy": copy}, device, seconds=0.5)["copy"])
-    return max(rates)
+def _copy_bandwidth(device: torch.device, size: int) -> float:
+    source = torch.randint(256, (size,), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    times = median_times({"copy": lambda _: target.copy_(source)}, device, seconds=0.5)
+    return 2 * size / times["copy"]
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from bench import timing
+from bench import machine, timing
 from bench.machine import copy_bandwidth, describe, device_kind, matrix_rate
 from bench.stages import StageClock
 from bench.timing import median_times
@@ -81,7 +81,10 @@ def test_ceilings_come_from_the_measured_times(monkeypatch: pytest.MonkeyPatch) 
         return dict.fromkeys(contestants, 4.0)
 
     monkeypatch.setattr("bench.machine.median_times", copies)
-    assert copy_bandwidth.__wrapped__(CPU) == 2 * 2**27 / 4
+    monkeypatch.setattr("bench.machine._copy_bandwidth", machine._copy_bandwidth.__wrapped__)
+    # A copy that moves 8 MiB copies 4, and no copy is too small to be timed.
+    assert copy_bandwidth(CPU, 8 << 20) == copy_bandwidth(CPU, 9 << 20) == 2 * (4 << 20) / 4
+    assert copy_bandwidth(CPU, 0) == 2 * (1 << 20) / 4
     assert matrix_rate.__wrapped__(CPU, torch.float32) == 2 * 1024**3 / 4
 
 
