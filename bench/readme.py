@@ -107,10 +107,12 @@ def _density_tables(rows: list[Json], picture: Path) -> list[str]:
 def _streams_table(rows: list[Json], picture: Path) -> list[str]:
     """Frames a second of all streams together; a line a method, a column a number of streams."""
     first = rows[0]
-    lines = [f"![Frames a second against streams](bench/results/{picture.name})", ""]
+    rows = [row for row in rows if row["density"] == first["density"]]
+    lines = [f"![Frames a second against streams and density](bench/results/{picture.name})", ""]
     size = "x".join(map(str, first["shape"][1:]))
     lines += [
-        f"Frames a second of all streams, `{first['model']}` at {size}, {first['dtype']}:",
+        f"Frames a second of all streams, `{first['model']}` at {size}, {first['dtype']}, "
+        f"{100 * first['density']:g} % updated:",
         "",
     ]
     counts = list(dict.fromkeys(row["streams"] for row in rows))

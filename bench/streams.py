@@ -1,7 +1,8 @@
-"""Frames a second against streams: `python bench/streams.py`.
+"""Frames a second against streams and against density: `python bench/streams.py`.
 
-Runs methods of Algorithm 1 on 1, 2, 4 and 8 videos in one batch, prints a table, and saves its rows
-as JSON, with a picture, under bench/results. README.md in this folder documents them.
+Runs methods of Algorithm 1 on 1, 2, 4 and 8 videos in one batch, those that update features
+partially also where more or less is updated, prints tables, and saves the rows as JSON, with a
+picture, under bench/results. README.md in this folder documents them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -30,6 +33,7 @@ from bench.rows import Row, dtype_name, save_rows
 from bench.running import DTYPES, own_stream, print_setting, progress_bars
 from hpvod.config import ModelConfig
 from hpvod.detector import VideoDetector
+from hpvod.memory import keep_freed_memory
 from hpvod.method import PRESETS
 from hpvod.model import HPVODModel
 from hpvod.preprocess import Preprocess
@@ -38,8 +42,26 @@ from hpvod_ops.backends import choose_backend
 _RESULTS = Path(__file__).parent / "results"
 _METHODS = (BASELINE, "dff", "c1", "c2", "c3")
 _COUNTS = (1, 2, 4, 8)
+_DENSITIES = (0.1, 0.05, 0.2, 0.4, 1.0)
 _WARM_UP = 4  # turns: on a GPU the graphs are captured by then
 _INTERVAL = 10  # turns timed at least: every phase of a fixed schedule
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one row is about: a preset, how many videos, and the share of U = 1 on other frames."""
+
+    method: str
+    streams: int
+    density: float
+
+
+def cases(methods: Sequence[str], counts: Sequence[int], densities: Sequence[float]) -> list[Case]:
+    """Every number of streams at the first density; the others where there is a U, at both ends."""
+    found = [Case(method, count, densities[0]) for method in methods for count in counts]
+    ends = dict.fromkeys((min(counts), max(counts)))
+    partial = [method for method in methods if PRESETS[method].do_spatial]
+    return found + [Case(m, n, d) for m in partial for n in ends for d in densities[1:]]
 
 
 class Streams:
@@ -47,21 +69,19 @@ class Streams:
 
     Args:
         model: the networks.
-        method: name of the preset.
-        count: of videos.
-        setup: what runs.
+        case: what is measured.
         frames: of the clip, which every video goes through again and again.
     """
 
-    def __init__(
-        self, model: HPVODModel, method: str, count: int, setup: Setup, frames: Frames
-    ) -> None:
-        self.count = count
+    def __init__(self, model: HPVODModel, case: Case, frames: Frames) -> None:
+        self.count = case.streams
         self._frames = frames
         self._turn = 0
-        self._device = setup.device
         self._detector = VideoDetector(
-            model, PRESETS[method], batch=count, consistency=MostChanged(setup.density)
+            model,
+            PRESETS[case.method],
+            batch=case.streams,
+            consistency=MostChanged(case.density),
         )
 
     def turn(self, _: int = 0) -> float:
@@ -76,57 +96,60 @@ class Streams:
 
 def measure(
     setup: Setup,
-    methods: Sequence[str],
-    counts: Sequence[int],
+    cases: Sequence[Case],
     frames: Frames,
     turns: int,
     done: Callable[[], None],
 ) -> list[Row]:
-    """A row for every method and number of streams; all take turns, and means are of all turns.
+    """A row for every case; all take turns, and means are of all turns.
 
     A mean, for a key frame takes many times as long as others, and all of a batch wait for it.
 
     Args:
-        setup: what runs.
-        methods: names of presets, the baseline among them.
-        counts: numbers of streams.
+        setup: what runs; its density is each case's own.
+        cases: the baseline among them.
         frames: of the clip.
         turns: that are timed of each.
         done: called after each turn of all.
     """
     model = setup.build()
-    runs = {(m, n): Streams(model, m, n, setup, frames) for m in methods for n in counts}
-    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in runs}
+    runs = {case: Streams(model, case, frames) for case in cases}
+    seconds: dict[Case, list[float]] = {case: [] for case in cases}
     for number in range(_WARM_UP + turns):
-        for key, run in runs.items():
+        for case, run in runs.items():
             spent = run.turn()
             if number >= _WARM_UP:
-                seconds[key].append(spent)
+                seconds[case].append(spent)
         done()
     size = Preprocess(model.config).image_size(*frames[0].shape[:2])
-    mean = {key: 1e3 * statistics.fmean(spent) / key[1] for key, spent in seconds.items()}
-    baseline = min(ms for (method, _), ms in mean.items() if method == BASELINE)
+    mean = {case: 1e3 * statistics.fmean(s) / case.streams for case, s in seconds.items()}
+    baseline = min(ms for case, ms in mean.items() if case.method == BASELINE)
     return [
         Row(
-            name=method,
+            name=case.method,
             kind="method",
             backend=choose_backend(setup.device, setup.dtype),
             device=setup.device.type,
             dtype=dtype_name(setup.dtype),
-            shape=(count, 3, *size),
-            ms=mean[method, count],
+            shape=(case.streams, 3, *size),
+            ms=ms,
             floor_ms=None,
             peers={BASELINE: baseline},
             more={
-                "streams": count,
+                "streams": case.streams,
                 "model": setup.model,
-                "density": setup.density,
+                "density": case.density,
                 "turns": turns,
                 **machine.describe(setup.device),
             },
         )
-        for method, count in runs
+        for case, ms in mean.items()
     ]
+
+
+def at_the_first_density(rows: Sequence[Row]) -> list[Row]:
+    """Those at the density at which every number of streams was measured."""
+    return [row for row in rows if row.more["density"] == rows[0].more["density"]]
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -152,27 +175,66 @@ def table(rows: Sequence[Row]) -> Table:
     return found
 
 
+def density_table(rows: Sequence[Row]) -> Table:
+    """Frames a second of all streams together; a line a method and number, a column a density."""
+    lines = _by_density(rows)
+    densities = sorted({row.more["density"] for line in lines.values() for row in line})
+    found = Table(
+        title="Frames a second of all streams together, by the share that is updated",
+        title_justify="left",
+        title_style="bold",
+    )
+    found.add_column("method", no_wrap=True)
+    found.add_column("streams", justify="right")
+    for density in densities:
+        found.add_column(f"{100 * density:g} %", justify="right")
+    for (method, count), line in lines.items():
+        found.add_row(method, str(count), *(f"{1e3 / row.ms:.1f}" for row in line))
+    return found
+
+
+def _by_density(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
+    """The rows of each method and number of streams that have several densities, by density."""
+    lines: dict[tuple[str, int], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.more["density"]):
+        lines.setdefault((row.name, row.more["streams"]), []).append(row)
+    return {key: line for key, line in sorted(lines.items()) if len(line) > 1}
+
+
 def save_picture(rows: Sequence[Row], path: Path) -> None:
-    """Frames a second against streams, a line a method."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    """Frames a second against streams, a line a method, and against density beside it."""
+    lines = _by_density(rows)
+    figure = Figure(figsize=(12 if lines else 7, 4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for method in dict.fromkeys(row.name for row in rows):
-        of_method = [row for row in rows if row.name == method]
-        counts = [row.more["streams"] for row in of_method]
-        axes.plot(counts, [1e3 / row.ms for row in of_method], marker="o", label=method)
-    axes.set(xlabel="streams in one batch", ylabel="frames a second, all streams together")
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(counts, map(str, counts))
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    by_streams, *by_density = figure.subplots(1, 2 if lines else 1, squeeze=False)[0]
+    first = at_the_first_density(rows)
+    for method in dict.fromkeys(row.name for row in first):
+        of_method = [row for row in first if row.name == method]
+        _plot(by_streams, of_method, "streams", 1, method)
+    counts = list(dict.fromkeys(row.more["streams"] for row in first))
+    by_streams.set_xscale("log", base=2)
+    by_streams.set_xticks(counts, map(str, counts))
+    by_streams.set(xlabel=f"streams in one batch, {100 * first[0].more['density']:g} % updated")
+    for axes in by_density:
+        for (method, count), line in lines.items():
+            _plot(axes, line, "density", 100, f"{method}, {count} stream{'s' * (count > 1)}")
+        axes.set(xlabel="updated on frames that are not key frames, %")
+    for axes in (by_streams, *by_density):
+        axes.set(ylabel="frames a second, all streams together")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
     more = rows[0].more
-    axes.set_title(
+    figure.suptitle(
         f"{more['model']}, {'x'.join(map(str, rows[0].shape[2:]))}, {rows[0].dtype}, "
-        f"{100 * more['density']:g} % updated\n{more['device_name']}",
+        f"{more['device_name']}",
         fontsize="medium",
     )
     figure.savefig(path, dpi=150)
+
+
+def _plot(axes: Axes, rows: Sequence[Row], column: str, factor: float, label: str) -> None:
+    at = [factor * row.more[column] for row in rows]
+    axes.plot(at, [1e3 / row.ms for row in rows], marker="o", label=label)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -181,11 +243,11 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     console = Console() if sys.stdout.isatty() else Console(width=180)
     print_setting(console, device)
-    machine.keep_freed_memory()
+    keep_freed_memory()
     setup = Setup(
         model=options.model,
         short_side=options.short_side or ModelConfig.preset(options.model).short_side,
-        density=options.density,
+        density=options.densities[0],
         device=device,
         dtype=DTYPES[options.dtype],
     )
@@ -194,13 +256,14 @@ def main(arguments: list[str] | None = None) -> int:
         task = progress.add_task("every method, turn by turn", total=_WARM_UP + options.turns)
         rows = measure(
             setup,
-            options.methods,
-            options.streams,
+            cases(options.methods, options.streams, options.densities),
             frames,
             options.turns,
             lambda: progress.advance(task),
         )
-    console.print(table(rows))
+    console.print(table(at_the_first_density(rows)))
+    if len(options.densities) > 1:
+        console.print(density_table(rows))
     target = options.json or _RESULTS / f"{machine.device_kind(device)}{STREAMS}.json"
     save_rows(rows, target)
     save_picture(rows, target.with_suffix(".png"))
@@ -215,8 +278,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", choices=("tiny", "resnet101"), default="tiny")
     parser.add_argument("--short-side", type=int, help="of the image, in pixels (default: model's)")
     parser.add_argument(
-        "--density", type=float, default=0.1, help="share of positions that are updated (0.1)"
-    )
+        "--densities", nargs="+", type=float, default=_DENSITIES, metavar="D",
+        help="shares of positions that are updated, the first with every number of streams "
+        "(0.1 0.05 0.2 0.4 1)",
+    )  # fmt: skip
     parser.add_argument(
         "--turns", type=int, default=2 * _INTERVAL, help=f"that are timed ({2 * _INTERVAL})"
     )
@@ -228,6 +293,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--methods: {BASELINE} is what the others are compared with")
     if min(options.streams) < 1:
         parser.error(f"--streams: at least 1, not {min(options.streams)}")
+    if not all(0 < density <= 1 for density in options.densities):
+        parser.error("--densities: shares above 0, up to 1")
     if options.turns < _INTERVAL or options.turns % _INTERVAL:
         parser.error(f"--turns: multiples of {_INTERVAL}, the key frames' interval")
     return options
