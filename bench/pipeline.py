@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.contest import NETWORK_TOLERANCE, WrongResultError
+from bench.host_waits import host_waits
 from bench.machine import describe, matrix_rate
 from bench.most_changed import MostChanged
 from bench.operations import operation_counter
@@ -174,14 +176,22 @@ def measure(setup: Setup, frames: Frames, progress: Callable[[], None]) -> list[
     for runner in runners:
         runner.count_operations(frames[-1])
 
+    waits = {method.name: _host_waits(method, model, setup, frames) for method in PRESETS.values()}
     image_size = Preprocess(model.config).image_size(*frames[0].shape[:2])
     rate = matrix_rate(setup.device, setup.dtype)
     baseline = next(r for r in runners if r.detector.method.name == BASELINE).total(True)
-    return [_row(runner, setup, image_size, rate, baseline) for runner in runners]
+    return [
+        _row(r, setup, image_size, rate, baseline, waits[r.detector.method.name]) for r in runners
+    ]
 
 
 def _row(
-    runner: Runner, setup: Setup, image_size: tuple[int, int], rate: float, baseline: float
+    runner: Runner,
+    setup: Setup,
+    image_size: tuple[int, int],
+    rate: float,
+    baseline: float,
+    waits: dict[str, float] | None,
 ) -> Row:
     operations = runner.a_frame(lambda kind: runner.operations[kind])
     method = runner.detector.method
@@ -205,11 +215,25 @@ def _row(
             "key_share": runner.key_share,
             "updated": statistics.mean(runner.updated) if runner.updated else None,
             "gflop": operations / 1e9,
+            "host_waits": waits,
             "frames": sum(map(len, runner.times.values())),
             "notes": [_note(setup)] if method.do_spatial else [],
             **describe(setup.device),
         },
     )
+
+
+def _host_waits(
+    method: Method, model: HPVODModel, setup: Setup, frames: Frames
+) -> dict[str, float] | None:
+    """Waits a frame, by name, once graphs are captured; None on a CPU, which waits for nothing."""
+    if setup.device.type != "cuda":
+        return None
+    detector = VideoDetector(model, method, consistency=MostChanged(setup.density))
+    coming = itertools.cycle(frames)
+    for _ in range(FEWEST_FRAMES):
+        detector.step(next(coming))
+    return host_waits(lambda: detector.step(next(coming)), FEWEST_FRAMES)
 
 
 def _note(setup: Setup) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpvod.dense_window import DenseWindow, WindowFrame
 from hpvod.graph import Graph
 from hpvod.key_frame_loop import KeyFrameLoop
 from hpvod.method import Method
@@ -20,8 +21,8 @@ from hpvod.networks.flow import FlowNetwork
 from hpvod.packed_flow import PackedFlow
 from hpvod.packed_network import PackedNetwork
 from hpvod.preprocess import Frame, Preprocess
-from hpvod.transfer import to_device, to_host
-from hpvod_ops import UpdatePlan, aggregate, warp
+from hpvod.transfer import ToHost, to_device
+from hpvod_ops import UpdatePlan
 
 Video = Iterable[Frame | tuple[Frame, float]]
 
@@ -52,6 +53,10 @@ class FrameResult:
     mask: Tensor | None
 
 
+_Collect = Callable[[], list[FrameResult | None]]
+"""Waits for a turn's results; None where a stream rested or looks ahead."""
+
+
 class VideoDetector:
     """Algorithm 1 on a batch of independent video streams, a frame of each at a time.
 
@@ -62,8 +67,8 @@ class VideoDetector:
     them, as a copy: a model that is changed or moved after that needs a new detector.
 
     On a GPU, a turn of the loop for all streams is one CUDA graph, captured at the third of its
-    kind and replayed from then on, but for turns in which a stream begins or rests, and where
-    stages are timed. So `consistency` must not wait for the GPU.
+    kind and replayed from then on, but for turns in which a stream begins or rests, FGFA's dense
+    window, and where stages are timed. So `consistency` must not wait for the GPU.
 
     Args:
         model: the networks, in evaluation mode.
@@ -97,7 +102,7 @@ class VideoDetector:
         self._packed: PackedNetwork | None = None
         self._loop: KeyFrameLoop | None = None
         self._graph: Graph | None = None
-        self._streams = [_Stream(2 * method.window + 1) for _ in range(batch)]
+        self._streams = [_Stream(method.window) for _ in range(batch)]
 
     def reset(self, stream: int | None = None) -> None:
         """Forgets a stream, or all of them: the next frame is frame 0 of a new one."""
@@ -143,7 +148,16 @@ class VideoDetector:
         self.reset()
         waiting = enumerate(videos)
         numbers: list[int | None] = [None] * len(self._streams)
+        ahead = _turns_ahead(next(self.model.parameters()).device)
+        turns: deque[tuple[list[int | None], _Collect]] = deque()
         sources: list[Iterator[Frame | tuple[Frame, float]]] = [iter(())] * len(self._streams)
+
+        def collected(ahead: int) -> Iterator[tuple[int, FrameResult]]:
+            while len(turns) > ahead:
+                of, collect = turns.popleft()
+                for number, result in zip(of, collect(), strict=True):
+                    if number is not None and result is not None:
+                        yield number, result
 
         def owed(stream: int) -> Iterator[tuple[int, FrameResult]]:
             number, numbers[stream] = numbers[stream], None
@@ -167,8 +181,10 @@ class VideoDetector:
                     except Exception as error:
                         assert number is not None
                         if on_error is None:
+                            yield from collected(0)
                             raise
                         on_error(number, error)
+                    yield from collected(0)
                     yield from owed(stream)
                     begun = next(waiting, None)
                     if begun is None:
@@ -176,10 +192,8 @@ class VideoDetector:
                     numbers[stream], sources[stream] = begun[0], iter(begun[1])
             if not any(frames):
                 return
-            results = self._step(frames)
-            for number, result in zip(numbers, results, strict=True):
-                if number is not None and result is not None:
-                    yield number, result
+            turns.append((numbers.copy(), self._step(frames)))
+            yield from collected(ahead)
 
     def step(self, frame: Frame, time: float | None = None) -> FrameResult | None:
         """Takes the next frame of the first stream; the others rest.
@@ -226,7 +240,7 @@ class VideoDetector:
         for number, (frame, time) in enumerate(zip(frames, times, strict=True)):
             if frame is not None:
                 read[number] = self._read(self._streams[number], frame, time, read)
-        return self._step(read)
+        return self._step(read)()
 
     @torch.inference_mode()
     def finish(self, stream: int = 0) -> list[FrameResult]:
@@ -237,9 +251,7 @@ class VideoDetector:
             their windows filled by repeating the last frame; else none.
         """
         ended = self._streams[stream]
-        first_left = max(0, ended.count - self.method.window)
-        centres = range(first_left, ended.count) if self.method.window else range(0)
-        results = [self._detect_in_window(ended, centre) for centre in centres]
+        results = [self._detect_in_window(ended) for _ in range(len(ended.waiting))]
         ended.reset()
         return results
 
@@ -282,36 +294,52 @@ class VideoDetector:
         return current
 
     @torch.inference_mode()
-    def _step(self, currents: Sequence[_Current | None]) -> list[FrameResult | None]:
+    def _step(self, currents: Sequence[_Current | None]) -> _Collect:
         """One turn of the loop of lines 8 to 28, for every stream that does not rest."""
         results: list[FrameResult | None] = [None] * len(currents)
         read = {number: each for number, each in enumerate(currents) if each is not None}
         if not read:
-            return results
+            return lambda: results
         for number, each in read.items():
             self._streams[number].advance(each)
         if not self.method.keys_only:
             return self._results(currents, *self._follow(currents))
-        maps = self._from_scratch(torch.cat([each.image for each in read.values()]))
+        images = torch.cat([each.image for each in read.values()])
         if not self.method.window:
-            detections = self._detect(maps.feature, next(iter(read.values())).image_size)
-            found = self._results(list(read.values()), detections, None)
-            return [found.pop(0) if number in read else None for number in range(len(results))]
-        for place, (number, each) in enumerate(read.items()):
-            stream = self._streams[number]
-            stream.window.append((each, maps.of_image(place)))
-            centre = each.index - self.method.window
-            results[number] = self._detect_in_window(stream, centre) if centre >= 0 else None
-        return results
+            detections = self._per_frame(images)
+            collect = self._results(list(read.values()), detections, None)
 
-    def _from_scratch(self, images: Tensor) -> _Maps:
-        """Lines 3 and 12 where there are key frames only: the networks as PyTorch runs them."""
+            def spread() -> list[FrameResult | None]:
+                found = collect()
+                return [found.pop(0) if number in read else None for number in range(len(results))]
+
+            return spread
         with self._stages("features"):
-            feature = self.model.features(images)
-        if not self.method.do_aggr:
-            return _Maps(feature, None)
+            features = self.model.features(images)
         with self._stages("embedding"):
-            return _Maps(feature, self.model.embedding(feature))
+            embeddings = self.model.embedding(features)
+        for place, (number, each) in enumerate(read.items()):
+            stream, one = self._streams[number], slice(place, place + 1)
+            stream.window.add(WindowFrame(each.index, each.image, features[one], embeddings[one]))
+            stream.waiting.append(each)
+            if len(stream.waiting) > self.method.window:
+                results[number] = self._detect_in_window(stream)
+        return lambda: results
+
+    def _per_frame(self, images: Tensor) -> Detections:
+        """Lines 3 and 4 for every frame: the networks as PyTorch runs them."""
+
+        def turn(_: object, images: Tensor) -> Detections:
+            with self._stages("features"):
+                feature = self.model.features(images)
+            return self._detect(feature, (images.shape[2], images.shape[3]))
+
+        if images.device.type != "cuda" or self._timed:
+            return turn(None, images)
+        if self._graph is None:
+            self._graph = Graph(turn)
+        detections: Detections = self._graph(images.shape, images)
+        return detections
 
     def _follow(self, currents: Sequence[_Current | None]) -> tuple[Detections, UpdatePlan]:
         """Lines 2 to 26 for every stream: what was found, and what was decided."""
@@ -378,29 +406,11 @@ class VideoDetector:
             self._flow = PackedFlow(self.model.flow)
         return self._flow
 
-    def _detect_in_window(self, stream: _Stream, centre: int) -> FrameResult:
-        """Eq. 2 in place of line 20, and line 21, for a frame whose window has been read."""
-        last = stream.count - 1
-        by_index = {current.index: (current, maps) for current, maps in stream.window}
-        i, maps = by_index[centre]
-        # The current frame comes last; repetition pads the window at both ends of the stream.
-        r = self.method.window
-        offsets = (*range(-r, 0), *range(1, r + 1), 0)
-        window = [min(max(centre + offset, 0), last) for offset in offsets]
-        others = sorted(set(window) - {centre})
-        onto_i = {centre: maps}
-        if others:
-            with self._stages("flow"):
-                keys = torch.cat([by_index[j][0].image for j in others])
-                flows = self._flow_network()(i.image.expand_as(keys), keys).flow
-            with self._stages("aggregation"):
-                for j, flow in zip(others, flows.split(1), strict=True):
-                    onto_i[j] = by_index[j][1].warped(flow)
-        with self._stages("aggregation"):
-            features = [onto_i[j].feature for j in window]
-            embeddings = [e for j in window if (e := onto_i[j].embedding) is not None]
-            feature = aggregate(features, embeddings)
-        (result,) = self._results([i], self._detect(feature, i.image_size), None)
+    def _detect_in_window(self, stream: _Stream) -> FrameResult:
+        """Lines 20 and 21 with Eq. 2, for the first frame that waits for its window."""
+        i = stream.waiting.popleft()
+        feature = stream.window.aggregate(i.index, self._flow_network(), self._stages)
+        (result,) = self._results([i], self._detect(feature, i.image_size), None)()
         assert result is not None
         return result
 
@@ -412,38 +422,51 @@ class VideoDetector:
 
     def _results(
         self, currents: Sequence[_Current | None], detections: Detections, plan: UpdatePlan | None
-    ) -> list[FrameResult | None]:
+    ) -> _Collect:
         """What was found in each frame and, unless all are key frames, decided of it."""
         found_and_decided = [*detections]
         if plan is not None:
             found_and_decided += [plan.is_key, plan.changed, plan.mask]
-        boxes, scores, labels, counts, *decided = to_host(found_and_decided)
-        results: list[FrameResult | None] = []
-        for number, i in enumerate(currents):
-            if i is None:
-                results.append(None)
-                continue
-            is_key, updated, mask = True, 1.0, None
-            if decided and not decided[0][number]:
-                is_key, updated = False, 0.0
-                if self.method.do_spatial:
-                    mask = decided[2][number, 0].clone()
-                    updated = int(decided[1][number]) / mask.numel()
-            found = slice(0, int(counts[number]))
-            x, y = i.frame_size[1] / i.image_size[1], i.frame_size[0] / i.image_size[0]
-            results.append(
-                FrameResult(
-                    index=i.index,
-                    time=i.time,
-                    is_key=is_key,
-                    updated=updated,
-                    boxes=boxes[number, found] * torch.tensor((x, y, x, y)),
-                    labels=labels[number, found].clone(),
-                    scores=scores[number, found].clone(),
-                    mask=mask,
-                )
-            )
-        return results
+        coming = ToHost(found_and_decided)
+
+        def collect() -> list[FrameResult | None]:
+            arrived = coming.wait()
+            return [
+                None if i is None else self._result(i, number, *arrived)
+                for number, i in enumerate(currents)
+            ]
+
+        return collect
+
+    def _result(
+        self,
+        i: _Current,
+        number: int,
+        boxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        counts: Tensor,
+        *decided: Tensor,
+    ) -> FrameResult:
+        """The result of frame i, which is the given one of the batch."""
+        is_key, updated, mask = True, 1.0, None
+        if decided and not decided[0][number]:
+            is_key, updated = False, 0.0
+            if self.method.do_spatial:
+                mask = decided[2][number, 0].clone()
+                updated = int(decided[1][number]) / mask.numel()
+        found = slice(0, int(counts[number]))
+        x, y = i.frame_size[1] / i.image_size[1], i.frame_size[0] / i.image_size[0]
+        return FrameResult(
+            index=i.index,
+            time=i.time,
+            is_key=is_key,
+            updated=updated,
+            boxes=boxes[number, found] * torch.tensor((x, y, x, y)),
+            labels=labels[number, found].clone(),
+            scores=scores[number, found].clone(),
+            mask=mask,
+        )
 
 
 @dataclass(frozen=True)
@@ -464,38 +487,28 @@ class _Stream:
     """How far a stream has come.
 
     Args:
-        window: how many frames Eq. 2 reads at most.
+        radius: of the dense window of Eq. 2; 0 where there is none.
     """
 
-    def __init__(self, window: int) -> None:
-        self.window: deque[tuple[_Current, _Maps]] = deque(maxlen=window)
+    def __init__(self, radius: int) -> None:
+        self.window = DenseWindow(radius)
+        self.waiting: deque[_Current] = deque()  # for those after them in the window
         self.reset()
 
     def reset(self) -> None:
         self.count = 0
         self.frame_size = self.image_size = (0, 0)
         self.window.clear()
+        self.waiting.clear()
 
     def advance(self, current: _Current) -> None:
         self.count += 1
         self.frame_size, self.image_size = current.frame_size, current.image_size
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """Features and, where aggregation reads it, their embedding."""
-
-    feature: Tensor
-    embedding: Tensor | None
-
-    def of_image(self, number: int) -> _Maps:
-        one = slice(number, number + 1)
-        return _Maps(self.feature[one], None if self.embedding is None else self.embedding[one])
-
-    def warped(self, flow: Tensor) -> _Maps:
-        """Eq. 1; DFF's scale map is for the propagated F_k->i of line 18 alone."""
-        embedding = None if self.embedding is None else warp(self.embedding, flow)
-        return _Maps(warp(self.feature, flow), embedding)
+def _turns_ahead(device: torch.device) -> int:
+    """How many turns begin before the results of one are waited for, so that no GPU runs dry."""
+    return 1 if device.type == "cuda" else 0
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -20,15 +20,29 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors on the CPU: themselves, or copies that are waited for once, all together."""
-    if tensors[0].device.type != "cuda":
-        return list(tensors)
-    copies = [
-        torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each, non_blocking=True)
-        for each in tensors
-    ]
-    arrived = torch.cuda.Event()
-    arrived.record()
-    arrived.synchronize()
-    return copies
+class ToHost:
+    """Tensors on their way to the CPU, all together; nothing waits before they are asked for.
+
+    Args:
+        tensors: of one device. Those of a GPU are copied in the order of its stream, so what comes
+            after may overwrite them; those of the CPU are passed on as they are.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._copies = list(tensors)
+        self._arrived: torch.cuda.Event | None = None
+        if tensors[0].device.type == "cuda":
+            self._copies = [
+                torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(
+                    each, non_blocking=True
+                )
+                for each in tensors
+            ]
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def wait(self) -> list[Tensor]:
+        """The tensors on the CPU, once they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._copies

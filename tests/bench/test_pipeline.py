@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import hpvod.detector
+import hpvod.dense_window
 from bench import pipeline, report
 from bench.clip import draw_clip
 from bench.contest import WrongResultError
@@ -122,7 +122,7 @@ def test_too_few_frames() -> None:
 
 
 def test_wrong_features_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = hpvod.detector.warp
+    right = hpvod.dense_window.warp
 
     def wrong(feature: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
         from hpvod_ops.backends import choose_backend
@@ -130,7 +130,7 @@ def test_wrong_features_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         off = 1.0 if choose_backend(flow.device, flow.dtype) == "reference" else 1.01
         return right(feature, flow) * off
 
-    monkeypatch.setattr(hpvod.detector, "warp", wrong)
+    monkeypatch.setattr(hpvod.dense_window, "warp", wrong)
     monkeypatch.setattr(pipeline.Runner, "time", lambda *_: pytest.fail("timed"))
     with pytest.raises(WrongResultError, match=r"fgfa: the features of frame \d are off by"):
         pipeline.measure(setup(), FRAMES, lambda: None)

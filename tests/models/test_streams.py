@@ -148,6 +148,32 @@ def test_a_video_that_fails_concerns_no_other(model, name):
     )
 
 
+@pytest.mark.parametrize("name", ["c3", "fgfa", "per_frame"])
+def test_results_may_be_collected_a_turn_later(model, name, monkeypatch):
+    """As on a GPU: the same results in the same order, and all that came before an error."""
+
+    def torn():
+        return failing(clips(2)[1][:3], OSError("torn"))
+
+    def run():
+        failed, results = [], []
+        detector = detector_of(model, PRESETS[name], 2)
+        for number, result in detector.run_all(
+            [clips(1)[0], torn(), clips(3)[2]], on_error=lambda *error: failed.append(error[0])
+        ):
+            results.append((number, result.index, len(result.boxes), result.scores.tolist()))
+        with pytest.raises(OSError, match="torn"):
+            for number, result in detector.run_all([torn()]):
+                results.append((number, result.index, len(result.boxes), result.scores.tolist()))
+        assert failed == [1]
+        return results
+
+    at_once = run()
+    monkeypatch.setattr("hpvod.detector._turns_ahead", lambda device: 1)
+    assert sorted(run()) == sorted(at_once)
+    assert len(at_once) == 4 + 3 + 10 + (0 if name == "fgfa" else 3)
+
+
 def test_without_a_handler_an_error_is_raised(model):
     with pytest.raises(OSError, match="cable"):
         list(detector_of(model, PRESETS["c3"], 2).run_all([failing([], OSError("cable"))]))
