@@ -26,6 +26,7 @@ from bench.masked_conv2d import LAYERS
 from bench.readme import DENSITY
 from bench.rows import Row, save_rows
 from bench.running import DTYPES, own_stream, print_setting, progress_bars, run_cases
+from hpvod.memory import keep_freed_memory
 
 _RESULTS = Path(__file__).parent / "results"
 _DENSITIES = (0.05, 0.1, 0.2, 0.4, 0.6, 1.0)
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Where the output is no terminal, lines must not be cut at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=180)
     print_setting(console, device)
-    machine.keep_freed_memory()
+    keep_freed_memory()
     wrong: list[str] = []
 
     def save(rows: list[Row]) -> None:

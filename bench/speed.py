@@ -37,6 +37,7 @@ from bench.picture import save_picture
 from bench.rows import Row, save_rows
 from bench.running import DTYPES, own_stream, print_setting, progress_bars, run_cases
 from hpvod.config import ModelConfig
+from hpvod.memory import keep_freed_memory
 
 _RESULTS = Path(__file__).parent / "results"
 _OPS = (
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Where the output is no terminal, lines must not be cut at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=180)
     print_setting(console, device)
-    machine.keep_freed_memory()
+    keep_freed_memory()
     wrong: list[str] = []
     with progress_bars(errors) as progress, own_stream(device):
         cases = [(op, case) for op in _OPS for case in op.cases(device)]

@@ -14,6 +14,7 @@ import typer
 
 from hpvod.config import ModelConfig
 from hpvod.job import Job, Shown
+from hpvod.memory import keep_freed_memory
 from hpvod.method import PRESETS, Method
 from hpvod.progress import RunProgress
 from hpvod.results import ResultsError
@@ -187,6 +188,7 @@ def _run(
     from hpvod.detector import VideoDetector
     from hpvod.preprocess import Preprocess
 
+    keep_freed_memory()
     groups: dict[tuple[int, int], list[Job]] = {}
     for job in jobs:
         width, height = job.reader.size
