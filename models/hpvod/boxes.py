@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 
 def base_anchors(stride: int, scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
@@ -64,6 +65,32 @@ def decode_boxes(boxes: Tensor, deltas: Tensor, std: Sequence[float]) -> Tensor:
     half_width = 0.5 * (dw.exp() * width - 1)
     half_height = 0.5 * (dh.exp() * height - 1)
     return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), dim=-1)
+
+
+def encode_boxes(boxes: Tensor, targets: Tensor, std: Sequence[float]) -> Tensor:
+    """What `decode_boxes` takes to move boxes onto others: a network's training targets.
+
+    Args:
+        boxes: [..., 4].
+        targets: [..., 4], where they are to go.
+        std: What the targets are divided by.
+
+    Returns:
+        [..., 4], (dx, dy, dw, dh).
+    """
+    size = boxes[..., 2:] - boxes[..., :2] + 1
+    target_size = targets[..., 2:] - targets[..., :2] + 1
+    moved = (targets[..., :2] + targets[..., 2:] - boxes[..., :2] - boxes[..., 2:]) / 2 / size
+    deltas = torch.cat((moved, (target_size / size).log()), dim=-1)
+    return deltas / deltas.new_tensor(std)
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of boxes [R, 4] with others [K, 4]: [R, K]."""
+    # torchvision's boxes end where ours have their last pixel.
+    last_pixel = boxes.new_tensor((0, 0, 1, 1))
+    iou: Tensor = box_iou(boxes + last_pixel, others + last_pixel)
+    return iou
 
 
 def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:

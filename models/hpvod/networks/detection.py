@@ -49,6 +49,15 @@ class Detections(NamedTuple):
         return ImageDetections(boxes, scores, labels)
 
 
+def halves(feature: Tensor) -> tuple[Tensor, Tensor]:
+    """The channels that RPN reads and those that R-FCN does, of features [N, channels, h, w]."""
+    # Dense halves: each of the two convolutions that read one would make its own copy.
+    last = feature.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    first, second = feature.chunk(2, dim=1)
+    return first.contiguous(memory_format=layout), second.contiguous(memory_format=layout)
+
+
 class DetectionNetwork(nn.Module):
     """Features to detections: the first half of the channels proposes, the second decides."""
 
@@ -78,12 +87,7 @@ class DetectionNetwork(nn.Module):
         size = (feature.shape[-2], feature.shape[-1])
         if size != (-(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)):
             raise ValueError(f"image_size {image_size} does not fit a feature map of size {size}")
-        # Dense halves: each of the two convolutions that read one would make its own copy.
-        last = feature.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        rpn_feature, rfcn_feature = (
-            half.contiguous(memory_format=layout) for half in feature.chunk(2, dim=1)
-        )
+        rpn_feature, rfcn_feature = halves(feature)
         proposals = self.rpn.propose(self.rpn(rpn_feature), size, image_size)
         # Rows behind an image's count are pooled like others, so that nothing need know it.
         image = torch.arange(len(feature), device=feature.device, dtype=torch.float32)

@@ -57,6 +57,11 @@ class RPN(nn.Module):
         deltas = self.box(feature).unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2)
         return RPNOutput(logits.flatten(2), deltas.flatten(1, 3))
 
+    def anchors_on(self, feature_size: tuple[int, int], device: torch.device) -> Tensor:
+        """All anchors of features of (h, w): [h * w * A, 4] float32, as `grid_anchors` orders."""
+        self.anchors = self.anchors.to(device)
+        return grid_anchors(self.anchors, *feature_size, STRIDE)
+
     def propose(
         self, output: RPNOutput, feature_size: tuple[int, int], image_size: tuple[int, int]
     ) -> Proposals:
@@ -70,8 +75,7 @@ class RPN(nn.Module):
         Returns:
             The proposals of each image.
         """
-        self.anchors = self.anchors.to(output.logits.device)
-        anchors = grid_anchors(self.anchors, *feature_size, STRIDE)
+        anchors = self.anchors_on(feature_size, output.logits.device)
         objectness = output.logits.detach().float().softmax(1)[:, 1]
         count = min(self.before_nms, len(anchors))
         scores, best = objectness.topk(count, dim=1)
