@@ -23,9 +23,7 @@ class RFCNTargets(NamedTuple):
     """[R, 4] float32, what moves a RoI onto its object, divided by the std; 0 for background."""
 
 
-def rfcn_targets(
-    rois: Tensor, boxes: Tensor, labels: Tensor, std: Sequence[float]
-) -> RFCNTargets:
+def rfcn_targets(rois: Tensor, boxes: Tensor, labels: Tensor, std: Sequence[float]) -> RFCNTargets:
     """Gives each RoI the box that it overlaps most, from an IoU of 0.5, or the background.
 
     Args:
