@@ -1,1 +1,1 @@
-"""Training: Section 3.4's joint training on pairs of frames, and the flow network's pre-training."""
+"""Training: Section 3.4's joint training on pairs of frames, and the flow network before it."""
