@@ -55,7 +55,8 @@ class Course:
         low, high = np.array(self.low), np.array(self.high)
         span = high - low
         way = np.array(self.start) + time * np.array(self.velocity) - low
-        return high - abs(way % (2 * span) - span)
+        point: np.ndarray = high - abs(way % (2 * span) - span)
+        return point
 
 
 @dataclass(frozen=True)

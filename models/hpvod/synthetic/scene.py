@@ -79,7 +79,8 @@ class Scene:
             picture = picture.filter(ImageFilter.GaussianBlur(sigma))
         rng = np.random.default_rng((self.noise_seed, time))
         noise = self.noise * rng.standard_normal(light.shape, np.float32)
-        return np.rint(np.asarray(picture) + noise).clip(0, 255).astype(np.uint8)
+        image: np.ndarray = np.rint(np.asarray(picture) + noise).clip(0, 255).astype(np.uint8)
+        return image
 
     def owners(self, time: float) -> np.ndarray:
         """Who covers which pixel: uint8 [height, width], 0 the background, k + 1 object k."""
