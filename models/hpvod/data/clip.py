@@ -41,7 +41,7 @@ class Annotation:
     occluded: BoolArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """An image file and where its annotation is: an XML file, in memory, or nowhere."""
 
@@ -49,7 +49,7 @@ class Frame:
     annotation: Path | Annotation | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """Frames in order of time; a still image is a clip of one frame.
 
