@@ -111,9 +111,10 @@ def _tasks(root: Path, order: Order, clips: dict[str, list[str]]) -> Iterator[_T
 
 def _run(tasks: Iterator[_Task], processes: int, done: Callable[[int], None]) -> None:
     # Spawned, not forked: a fork of a process with threads may hang.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _ignore_interrupts)
+    pool = ProcessPoolExecutor(processes, get_context("spawn"))
     try:
-        futures: list[Future[int]] = [pool.submit(task) for task in tasks]
+        with _blocked_interrupts():
+            futures: list[Future[int]] = [pool.submit(task) for task in tasks]
         for future in as_completed(futures):
             done(future.result())
     finally:
@@ -121,8 +122,14 @@ def _run(tasks: Iterator[_Task], processes: int, done: Callable[[int], None]) ->
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _blocked_interrupts() -> Iterator[None]:
+    """Ctrl-C waits; processes started here never see it, as they inherit the mask."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
