@@ -1,5 +1,23 @@
 """Readers of data sets: ImageNet VID and DET, COCO-video JSON, Flying Chairs."""
 
 from hpvod.data.clip import Annotation, Clip, DataError, Dataset, Frame, read_image
+from hpvod.data.flying_chairs import FlyingChairs, read_flow, write_flow
+from hpvod.data.imagenet import WORDNET_IDS, ImageNetDET, ImageNetVID
+from hpvod.data.skipped import Skipped, SkippedWarning
 
-__all__ = ["Annotation", "Clip", "DataError", "Dataset", "Frame", "read_image"]
+__all__ = [
+    "WORDNET_IDS",
+    "Annotation",
+    "Clip",
+    "DataError",
+    "Dataset",
+    "FlyingChairs",
+    "Frame",
+    "ImageNetDET",
+    "ImageNetVID",
+    "Skipped",
+    "SkippedWarning",
+    "read_flow",
+    "read_image",
+    "write_flow",
+]
