@@ -1,6 +1,7 @@
 """Readers of data sets: ImageNet VID and DET, COCO-video JSON, Flying Chairs."""
 
 from hpvod.data.clip import Annotation, Clip, DataError, Dataset, Frame, read_image
+from hpvod.data.coco_video import CocoVideo
 from hpvod.data.flying_chairs import FlyingChairs, read_flow, write_flow
 from hpvod.data.imagenet import WORDNET_IDS, ImageNetDET, ImageNetVID
 from hpvod.data.skipped import Skipped, SkippedWarning
@@ -9,6 +10,7 @@ __all__ = [
     "WORDNET_IDS",
     "Annotation",
     "Clip",
+    "CocoVideo",
     "DataError",
     "Dataset",
     "FlyingChairs",

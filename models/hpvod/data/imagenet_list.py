@@ -52,4 +52,4 @@ def split_frame(name: str) -> tuple[str, str] | None:
 
 
 def _is_relative(name: str) -> bool:
-    return all(part not in ("", ".", "..") for part in name.split("/"))
+    return name.isprintable() and all(part not in ("", ".", "..") for part in name.split("/"))

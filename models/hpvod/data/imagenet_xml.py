@@ -12,6 +12,7 @@ import numpy as np
 from hpvod.data.clip import Annotation, DataError
 
 _MAX_BYTES = 4 << 20  # ImageNet's largest files hold some tens of kilobytes.
+_LIMIT = 1 << 31
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -125,6 +126,6 @@ def _number(
         value = float(text)
     except ValueError as error:
         raise DataError(f"{path}: {name} must be a number, not {text.strip()!r}") from error
-    if not np.isfinite(value):
-        raise DataError(f"{path}: {name} must be finite, not {text.strip()}")
+    if not abs(value) < _LIMIT:
+        raise DataError(f"{path}: {name} must be under {_LIMIT}, not {text.strip()}")
     return value
