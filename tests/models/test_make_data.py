@@ -2,6 +2,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +175,35 @@ def test_command_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     code, stderr = run(tmp_path / "new", *SMALL)
     assert code == 130
     assert stderr == f"hpvod: interrupted; {tmp_path / 'new'} is unfinished, its files are whole\n"
+
+
+# A shell starts what runs in its background with Ctrl-C ignored.
+PROGRAM = """
+import signal, typer
+from hpvod.commands.make_data import make_data
+signal.signal(signal.SIGINT, signal.default_int_handler)
+typer.run(make_data)
+"""
+
+
+def test_ctrl_c_leaves_whole_files(tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, out, "--frames", "2", "--size", "64x80"],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(out.rglob("*.xml")) and program.poll() is None:
+        time.sleep(0.01)
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to every process
+    _, stderr = program.communicate()
+    assert program.returncode == 130
+    assert stderr == f"hpvod: interrupted; {out} is unfinished, its files are whole\n"
+    images, annotations = list(out.rglob("*.JPEG")), list(out.rglob("*.xml"))
+    assert len(images) == len(annotations) == len(digests(out)) / 2
+    assert {read_image(image).shape for image in images} == {(64, 80, 3)}
+    assert not (out / "ImageSets").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 import hpvod_ops
 from hpvod.synthetic import SYNTHETIC_CLASSES, make_clip, make_pair
@@ -213,6 +214,22 @@ def test_a_course_turns_at_the_sides() -> None:
         [0, 5],
         [2, 5],
     ]
+
+
+def test_slow_medium_and_fast_objects_each_have_a_fifth_of_the_boxes() -> None:
+    """FGFA's groups: by the mean IoU of an object's box with its own within 10 frames."""
+    ious = []
+    for seed in range(60):
+        drawn = scene(seed, frames=21, size=(96, 128))
+        frames = [drawn.annotation(time) for time in range(21)]
+        for track in frames[10].tracks:
+            boxes = np.concatenate([frame.boxes[frame.tracks == track] for frame in frames])
+            own = frames[10].boxes[frames[10].tracks == track]
+            corners = [torch.from_numpy(each) + torch.tensor([0, 0, 1, 1]) for each in (own, boxes)]
+            ious.append(float(box_iou(*corners).mean()))
+    groups = np.digitize(ious, (0.7, 0.9))
+    shares = np.bincount(groups, minlength=3) / len(groups)
+    assert shares.min() > 0.2
 
 
 @pytest.mark.parametrize("name", SYNTHETIC_CLASSES)

@@ -20,7 +20,10 @@ def make_data(
     size: Annotated[str, typer.Option(metavar="HxW", help="Pixels of a frame.")] = "288x384",
     seed: Annotated[int, typer.Option(min=0, help="Another seed makes other data.")] = 0,
     flow: Annotated[
-        int, typer.Option(min=0, metavar="PAIRS", help="Pairs of frames with their exact flow.")
+        int,
+        typer.Option(
+            min=0, max=99999, metavar="PAIRS", help="Pairs of frames with their exact flow."
+        ),
     ] = 0,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Processes at work.", show_default="one a core")
