@@ -74,6 +74,18 @@ def test_the_networks_use_public_names_of_the_ops_only() -> None:
     ]
 
 
+def test_every_package_is_installed() -> None:
+    listed = re.search(
+        r"^packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.M | re.S
+    )
+    assert listed
+    folders = [*(ROOT / "hpvod_ops").rglob("__init__.py"), *ROOT.glob("models/**/__init__.py")]
+    packages = {
+        ".".join(path.parent.relative_to(ROOT).parts).removeprefix("models.") for path in folders
+    }
+    assert set(re.findall(r'"(\S+?)"', listed[1])) == packages
+
+
 def test_cmake_and_python_agree_on_the_version() -> None:
     project = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert re.findall(r"project\(hpvod VERSION (\S+)", project) == [version("hpvod")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpvod.commands.make_data import make_data
 from hpvod.config import ModelConfig
 from hpvod.job import Job, Shown
 from hpvod.memory import keep_freed_memory
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hpvod.model import HPVODModel
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command("make-data")(make_data)
 
 
 class _RefusedError(ValueError):

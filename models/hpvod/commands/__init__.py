@@ -1,0 +1,1 @@
+"""The subcommands of `hpvod` that work on data sets, one a file."""
