@@ -44,9 +44,10 @@ class CocoVideo:
             raise DataError(f"{json_path}: the categories must have names that differ")
         labels = {item.get("id", int): label for label, item in enumerate(categories)}
 
+        items = content.all("images")
         open_images = {
             item.get("id", int): _Image(images / item.get("file_name", str), item.size())
-            for item in content.all("images")
+            for item in items
         }
         for item in content.all("annotations"):
             image = item.look_up("image_id", open_images)
@@ -56,7 +57,7 @@ class CocoVideo:
 
         videos = {item.get("id", int): item.get("name", str) for item in content.all("videos")}
         frames: dict[int, list[tuple[int, Frame]]] = {video: [] for video in videos}
-        for item in content.all("images"):
+        for item in items:
             video = item.look_up("video_id", frames)
             image = open_images[item.get("id", int)]
             video.append((item.get("frame_id", int), Frame(image.path, image.annotation())))
@@ -138,7 +139,10 @@ class _Item:
     def track(self) -> int:
         for key in ("instance_id", "track_id"):
             if key in self.values:
-                return self.get(key, int)
+                track = self.get(key, int)
+                if not 0 <= track < 1 << 63:
+                    raise DataError(f"{self.name}: {key!r} must fit 63 bits, not {track}")
+                return track
         return -1
 
     def size(self) -> tuple[int, int]:
@@ -154,9 +158,10 @@ class _Item:
         if len(values) != 4 or not all(type(value) in (int, float) for value in values):
             raise DataError(f"{self.name}: 'bbox' must hold four numbers, not {values}")
         x, y, w, h = values
-        inside = min(x, y) >= -_ROUNDING and x + w <= width + _ROUNDING
         # Written so that NaN is refused.
-        if not (inside and y + h <= height + _ROUNDING and w > 0 and h > 0):
+        inside_x = -_ROUNDING <= x < width and x + w <= width + _ROUNDING
+        inside_y = -_ROUNDING <= y < height and y + h <= height + _ROUNDING
+        if not (inside_x and inside_y and w > 0 and h > 0):
             raise DataError(
                 f"{self.name}: the box {values} is empty or outside the image of "
                 f"{width} x {height} pixels"
