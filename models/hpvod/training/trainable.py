@@ -14,8 +14,8 @@ _ALWAYS = ("flow.scale.bias",)
 def trainable_parameters(model: HPVODModel, *, from_scratch: bool) -> list[nn.Parameter]:
     """The parameters that are trained; all others are set to need no gradient.
 
-    Frozen are the first convolution and res2, which ImageNet has taught, and all batch
-    normalisation, which has no parameters.
+    Frozen are the first convolution and res2, which ImageNet has taught. Batch normalisation has
+    no parameters, unless `train_batch_norm_` has made some.
 
     Args:
         model: the networks.
