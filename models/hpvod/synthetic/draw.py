@@ -21,6 +21,7 @@ from hpvod.synthetic.scene import Scene, SceneObject
 _Range = tuple[float, float]
 
 _SIDES = (1 / 12, 5 / 9)  # of an object, in short sides of the image: 24 to 160 of 288 pixels
+_COUNTS = (0.1, 0.2, 0.3, 0.4)  # how often 1, 2, 3 and 4 objects; many hide one another more often
 _ZOOM, _TILT, _ROAM = 1.15, 0.14, 0.4  # the camera's reach; _ROAM in long sides of the image
 
 
@@ -52,9 +53,8 @@ def draw_scene(rng: np.random.Generator, frames: int, height: int, width: int) -
         width: likewise.
     """
     background, camera = _draw_background(rng, height, width)
-    objects = tuple(
-        _draw_object(rng, frames, height, width) for _ in range(int(rng.integers(1, 5)))
-    )
+    count = int(rng.choice((1, 2, 3, 4), p=_COUNTS))
+    objects = tuple(_draw_object(rng, frames, height, width) for _ in range(count))
     return Scene(
         height=height,
         width=width,
