@@ -9,7 +9,7 @@ from pathlib import Path
 from hpvod.data.clip import DataError
 
 # "<name>", "<name> <number>", or FGFA's "<snippet> 1 <frame> <length>".
-_LINE = re.compile(r"(\S+)(?: +(-?\d+)(?: +\d+ +\d+)?)?")
+_LINE = re.compile(r"(\S+)(?:\s+(-?\d+)(?:\s+\d+\s+\d+)?)?")
 _FRAME = re.compile(r"(.+)/(\d{6})")
 _SPLITS = ("train", "val", "test")
 _PREFIXES = tuple(f"{split}/" for split in _SPLITS)
