@@ -1,0 +1,59 @@
+"""One training run in several processes, as torchrun starts them.
+
+An explicit sum of all gradients in one flat tensor, and not DistributedDataParallel: which
+parameters have a gradient differs between the processes with the mask that each has drawn, and one
+iteration has several backward passes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
+    """Joins torchrun's other processes, where there are any.
+
+    Yields:
+        This process's rank and the number of processes.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield 0, 1
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], values: Tensor) -> Tensor:
+    """Sums the gradients, in place, and `values` over all processes.
+
+    A parameter without a gradient gets zeros: the optimizer then treats it alike in every process.
+
+    Args:
+        parameters: the same in every process.
+        values: [n] float32, on the device of the parameters.
+
+    Returns:
+        The sum of the values.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([*(gradient.flatten().float() for gradient in gradients), values])
+    dist.all_reduce(flat)
+    *summed, total = flat.split([*(gradient.numel() for gradient in gradients), len(values)])
+    for gradient, total_gradient in zip(gradients, summed, strict=True):
+        gradient.copy_(total_gradient.view_as(gradient))
+    return total

@@ -1,0 +1,131 @@
+"""Training samples, read and preprocessed by worker processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from hpvod.config import ModelConfig
+from hpvod.data import DataError, Dataset, read_image
+from hpvod.preprocess import Preprocess
+from hpvod.training.augment import flipped
+from hpvod.training.errors import TrainingError
+from hpvod.training.pair import Mask, Pair, Targets
+from hpvod.training.sampler import Draw, PairSampler
+
+_ATTEMPTS = 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """A pair on the CPU and how its losses are to be computed.
+
+    Attributes:
+        pair: float32.
+        mask: how U is found.
+        seed: of the random choices that the losses make.
+    """
+
+    pair: Pair
+    mask: Mask
+    seed: int
+
+
+@dataclass(frozen=True)
+class Read(Generic[T]):
+    """A sample and the messages of the files that were passed over for it."""
+
+    sample: T
+    skipped: tuple[str, ...]
+
+
+class PairReader:
+    """Reads what the sampler draws."""
+
+    def __init__(self, video: Dataset, stills: Dataset | None, seed: int, config: ModelConfig):
+        self._sources = {"video": video, "still": stills}
+        self._sampler = PairSampler(video, stills, seed)
+        self._preprocess = Preprocess(config)
+
+    def __call__(self, position: int, attempt: int) -> PairSample:
+        """The sample at a position.
+
+        Raises:
+            DataError: a file of it cannot be used.
+        """
+        draw = self._sampler.draw(position, attempt)
+        source = self._sources[draw.source]
+        assert source is not None
+        annotation = source.annotation(draw.current)
+        still = draw.key is draw.current
+        current = self._image(draw, of_key=False)
+        key = current if still else self._image(draw, of_key=True)
+        if key.shape != current.shape:
+            raise DataError(f"{draw.key.image}: is not of the size of {draw.current.image.name}")
+        # Corners are pixels: 0 and the last one stay the first and the last.
+        scale = [
+            (after - 1) / max(before - 1, 1)
+            for after, before in zip(current.shape[1:], annotation.size, strict=True)
+        ]
+        boxes = torch.from_numpy(annotation.boxes) * torch.tensor([scale[1], scale[0]] * 2)
+        targets = Targets(boxes.float(), torch.from_numpy(annotation.labels))
+        pair = Pair(key, current, targets, still)
+        return PairSample(flipped(pair) if draw.flip else pair, draw.mask, draw.seed)
+
+    def _image(self, draw: Draw, of_key: bool) -> Tensor:
+        path = (draw.key if of_key else draw.current).image
+        try:
+            return self._preprocess(read_image(path), torch.device("cpu"), torch.float32)[0]
+        except DataError:
+            raise
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+class _Positions(TorchDataset[Read[T]]):
+    def __init__(self, read: Callable[[int, int], T]) -> None:
+        self._read = read
+
+    def __getitem__(self, position: int) -> Read[T]:
+        skipped = []
+        for attempt in range(_ATTEMPTS):
+            try:
+                return Read(self._read(position, attempt), tuple(skipped))
+            except DataError as error:
+                skipped.append(str(error))
+        raise TrainingError(f"{_ATTEMPTS} samples in turn cannot be used; the last: {skipped[-1]}")
+
+
+def batches(
+    read: Callable[[int, int], T], positions: list[range], workers: int
+) -> Iterator[list[Read[T]]]:
+    """The samples of each iteration; what cannot be used is replaced by the next candidate.
+
+    Args:
+        read: makes the sample of a position and an attempt.
+        positions: of each iteration.
+        workers: processes that read ahead; 0 to read in this one.
+
+    Raises:
+        TrainingError: 20 candidates in turn cannot be used.
+    """
+    yield from DataLoader(
+        _Positions(read),
+        batch_sampler=positions,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_ignore_interrupts,
+    )
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the one that trains stops the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,209 @@
+"""The training loop, which the detector and the flow network share."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from hpvod.data import DataError, Skipped
+from hpvod.training.checkpoint import load_checkpoint, save_checkpoint
+from hpvod.training.distributed import sum_gradients
+from hpvod.training.errors import TrainingError
+from hpvod.training.log import TrainingLog
+from hpvod.training.samples import batches
+from hpvod.training.schedule import learning_rate
+
+MAX_NORM = 35.0
+"""Gradients of a larger norm are scaled down to it: at most a rare outlier of a sane run."""
+T = TypeVar("T")
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Task(Protocol[T]):
+    """What is trained on what.
+
+    Attributes:
+        module: all that a checkpoint holds.
+        parameters: of the module, those that are trained.
+        optimizer: of the parameters.
+        terms: names of what `losses` returns; the first is minimised.
+    """
+
+    module: nn.Module
+    parameters: Sequence[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    terms: tuple[str, ...]
+
+    def read(self, position: int, attempt: int) -> T:
+        """The sample at a position; raises DataError where it cannot be used."""
+
+    def losses(self, sample: T, device: torch.device) -> Tensor:
+        """[len(terms)] float32."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run goes.
+
+    Attributes:
+        out: folder of checkpoints and logs.
+        arguments: what must be the same when the run goes on, in types that JSON has.
+        iterations: in all.
+        batch: samples an iteration of this process.
+        learning_rate: at first.
+        warm_up: iterations over which the learning rate rises.
+        workers: processes that read samples.
+        device: where the module is.
+        amp: "bf16", "fp16" or None for full precision.
+        checkpoint_every: iterations.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    out: Path
+    arguments: Mapping[str, Any]
+    iterations: int
+    batch: int
+    learning_rate: float
+    device: torch.device
+    warm_up: int = 0
+    workers: int = 0
+    amp: str | None = None
+    checkpoint_every: int = 500
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the last checkpoint."""
+        return self.out / "checkpoint.safetensors"
+
+    def positions(self, iteration: int) -> range:
+        """Of this process's samples of an iteration."""
+        first = (iteration * self.world + self.rank) * self.batch
+        return range(first, first + self.batch)
+
+
+@dataclass
+class _Stop:
+    """Turns a signal into a flag, so that a run stops between iterations; a second one kills."""
+
+    asked: bool = False
+    _before: dict[int, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> _Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Trainer(Generic[T]):
+    """Trains a task from its last checkpoint to the end.
+
+    Attributes:
+        iteration: how many are done.
+        skipped: files that could not be used.
+    """
+
+    def __init__(self, task: Task[T], run: Run) -> None:
+        """Loads the checkpoint of the run's folder, if there is one.
+
+        Raises:
+            TrainingError: it cannot be used.
+        """
+        self.iteration = 0
+        self.skipped = Skipped()
+        self._task = task
+        self._run = run
+        self._scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp == "fp16")
+        if run.checkpoint.exists():
+            self.iteration, scaler = load_checkpoint(
+                run.checkpoint, task.module, task.optimizer, run.arguments
+            )
+            self._scaler.load_state_dict(scaler)
+
+    def train(self) -> None:
+        """Runs all iterations that are left and writes the last checkpoint.
+
+        Raises:
+            TrainingError: the loss is not finite, the data or the disk cannot be used.
+            KeyboardInterrupt: the run was stopped; a checkpoint is written.
+        """
+        run = self._run
+        positions = [run.positions(i) for i in range(self.iteration, run.iterations)]
+        with ExitStack() as stack:
+            stop = stack.enter_context(_Stop())
+            log = None
+            if run.rank == 0:
+                log = stack.enter_context(TrainingLog(run.out, self.iteration, run.iterations))
+            for reads in batches(self._task.read, positions, run.workers):
+                for message in (message for read in reads for message in read.skipped):
+                    self.skipped.add(DataError(message))
+                rate = learning_rate(run.learning_rate, self.iteration, run.iterations, run.warm_up)
+                values, stopped = self._step([read.sample for read in reads], rate, stop.asked)
+                self.iteration += 1
+                if log is not None:
+                    log.add(values | {"learning_rate": rate}, run.batch * run.world)
+                if stopped or self.iteration % run.checkpoint_every == 0:
+                    self._save()
+                if stopped:
+                    raise KeyboardInterrupt
+            self._save()
+
+    def _step(self, samples: list[T], rate: float, stop: bool) -> tuple[dict[str, float], bool]:
+        """One iteration: the means of the losses, and whether any process is to stop."""
+        task, run = self._task, self._run
+        share = 1 / (len(samples) * run.world)
+        sums = torch.zeros(len(task.terms) + 1, device=run.device)
+        sums[-1] = float(stop)
+        task.optimizer.zero_grad()
+        for sample in samples:
+            with torch.autocast(
+                run.device.type, _AMP.get(run.amp or ""), enabled=run.amp is not None
+            ):
+                losses = task.losses(sample, run.device)
+            self._scaler.scale(losses[0] * share).backward()
+            sums[:-1] += losses.detach() * share
+        *means, stopped = sum_gradients(task.parameters, sums).tolist()
+        values = dict(zip(task.terms, means, strict=True))
+        if not math.isfinite(means[0]):
+            kept = f"; {run.checkpoint} is kept" if run.checkpoint.exists() else ""
+            raise TrainingError(
+                f"iteration {self.iteration}: the loss is {means[0]}; "
+                f"try a smaller --learning-rate{kept}"
+            )
+        for group in task.optimizer.param_groups:
+            group["lr"] = rate
+        self._scaler.unscale_(task.optimizer)
+        nn.utils.clip_grad_norm_(task.parameters, MAX_NORM)
+        self._scaler.step(task.optimizer)
+        self._scaler.update()
+        return values, stopped > 0
+
+    def _save(self) -> None:
+        if self._run.rank == 0:
+            save_checkpoint(
+                self._run.checkpoint,
+                self._task.module,
+                self._task.optimizer,
+                self.iteration,
+                self._run.arguments,
+                self._scaler.state_dict(),
+            )
