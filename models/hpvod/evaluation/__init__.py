@@ -1,0 +1,1 @@
+"""How good detections in video are, by ImageNet VID's protocol."""
