@@ -46,13 +46,17 @@ class Refinement(nn.Module):
         self.upsample_flow = nn.ConvTranspose2d(2, 2, 4, 2, padding=1)
         self.deconv = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """[N, inputs, h, w] and a skip of twice the size to skip + outputs + 2 channels."""
+    def forward(self, x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, inputs, h, w] and a skip of twice the size to skip + outputs + 2 channels.
+
+        The second result is the flow that was found, [N, 2, h, w].
+        """
         # Padding 1 is the references' crop at offset (1, 1); the far edge is cropped to the skip.
         height, width = skip.shape[-2:]
-        flow = self.upsample_flow(self.flow(x))[..., :height, :width]
+        flow = self.flow(x)
+        upsampled = self.upsample_flow(flow)[..., :height, :width]
         deconv = F.leaky_relu(self.deconv(x)[..., :height, :width], NEGATIVE_SLOPE)
-        return torch.cat((skip, deconv, flow), dim=1)
+        return torch.cat((skip, deconv, upsampled), dim=1), flow
 
 
 class FlowNetwork(nn.Module):
@@ -94,6 +98,26 @@ class FlowNetwork(nn.Module):
         Raises:
             ValueError: The images are not of the same shape [N, 3, h, w].
         """
+        x, _ = self._decoded(current, key)
+        scale = None if self.scale is None else self.scale(x)
+        return FlowOutput(self.flow(x) * FLOW_SCALE, self.quality(x), scale)
+
+    def levels(self, current: Tensor, key: Tensor) -> list[Tensor]:
+        """The flow at every level of the decoder, what supervised training looks at.
+
+        Args:
+            current: as `forward` takes it.
+            key: likewise.
+
+        Returns:
+            Flows [N, 2, ceil(h / s), ceil(w / s)] for s = 128, 64, 32, 16 and once more 16, the
+            one that `forward` returns; all in units of 40 pixels of the image.
+        """
+        x, flows = self._decoded(current, key)
+        return [*flows, self.flow(x)]
+
+    def _decoded(self, current: Tensor, key: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What the heads read, and the flows of the decoder's levels."""
         if current.ndim != 4 or current.shape[1] != 3 or current.shape != key.shape:
             raise ValueError(
                 "current and key must both be [N, 3, h, w], "
@@ -105,8 +129,8 @@ class FlowNetwork(nn.Module):
         for name, convolution in self.encoder.items():
             x = F.leaky_relu(convolution(x), NEGATIVE_SLOPE)
             skips[name] = x
+        flows = []
         for name, refinement in self.decoder.items():
-            x = refinement(x, skips[name])
-        x = F.avg_pool2d(x, 2, ceil_mode=True)
-        scale = None if self.scale is None else self.scale(x)
-        return FlowOutput(self.flow(x) * FLOW_SCALE, self.quality(x), scale)
+            x, flow = refinement(x, skips[name])
+            flows.append(flow)
+        return F.avg_pool2d(x, 2, ceil_mode=True), flows

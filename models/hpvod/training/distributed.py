@@ -53,7 +53,9 @@ def sum_gradients(parameters: Sequence[nn.Parameter], values: Tensor) -> Tensor:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([*(gradient.flatten().float() for gradient in gradients), values])
     dist.all_reduce(flat)
-    *summed, total = flat.split([*(gradient.numel() for gradient in gradients), len(values)])
-    for gradient, total_gradient in zip(gradients, summed, strict=True):
-        gradient.copy_(total_gradient.view_as(gradient))
-    return total
+    start = 0
+    for gradient in gradients:
+        end = start + gradient.numel()
+        gradient.copy_(flat[start:end].view_as(gradient))
+        start = end
+    return flat[start:]

@@ -70,12 +70,10 @@ class PairReader:
         key = current if still else self._image(draw, of_key=True)
         if key.shape != current.shape:
             raise DataError(f"{draw.key.image}: is not of the size of {draw.current.image.name}")
-        # Corners are pixels: 0 and the last one stay the first and the last.
-        scale = [
-            (after - 1) / max(before - 1, 1)
-            for after, before in zip(current.shape[1:], annotation.size, strict=True)
-        ]
-        boxes = torch.from_numpy(annotation.boxes) * torch.tensor([scale[1], scale[0]] * 2)
+        # As the detector scales boxes back to the frame.
+        height, width = annotation.size
+        y, x = current.shape[1] / height, current.shape[2] / width
+        boxes = torch.from_numpy(annotation.boxes) * torch.tensor([x, y, x, y])
         targets = Targets(boxes.float(), torch.from_numpy(annotation.labels))
         pair = Pair(key, current, targets, still)
         return PairSample(flipped(pair) if draw.flip else pair, draw.mask, draw.seed)
@@ -95,7 +93,7 @@ class _Positions(TorchDataset[Read[T]]):
         self._read = read
 
     def __getitem__(self, position: int) -> Read[T]:
-        skipped = []
+        skipped: list[str] = []
         for attempt in range(_ATTEMPTS):
             try:
                 return Read(self._read(position, attempt), tuple(skipped))
@@ -105,7 +103,7 @@ class _Positions(TorchDataset[Read[T]]):
 
 
 def batches(
-    read: Callable[[int, int], T], positions: list[range], workers: int
+    read: Callable[[int, int], T], positions: list[list[int]], workers: int
 ) -> Iterator[list[Read[T]]]:
     """The samples of each iteration; what cannot be used is replaced by the next candidate.
 

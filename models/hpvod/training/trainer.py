@@ -87,10 +87,10 @@ class Run:
         """The file of the last checkpoint."""
         return self.out / "checkpoint.safetensors"
 
-    def positions(self, iteration: int) -> range:
+    def positions(self, iteration: int) -> list[int]:
         """Of this process's samples of an iteration."""
         first = (iteration * self.world + self.rank) * self.batch
-        return range(first, first + self.batch)
+        return list(range(first, first + self.batch))
 
 
 @dataclass
