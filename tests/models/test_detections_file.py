@@ -38,7 +38,7 @@ def test_parts_of_different_runs(tmp_path):
     paths = [tmp_path / "a", tmp_path / "b"]
     save_detections(paths[0], Detections(**GOOD), ORIGIN)
     save_detections(paths[1], Detections(**GOOD), Origin(("cat", "dog"), 2, 5, "dff"))
-    with pytest.raises(EvaluationError, match="b: is of another run than .*a"):
+    with pytest.raises(EvaluationError, match=r"b: is of another run than .*a"):
         merge_detections(paths)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hpvod.data.clip import BoolArray, FloatArray, IntArray
-from hpvod.evaluation.columns import Detections, Truth
+from hpvod.evaluation.columns import Detections, Int32Array, Truth
 from hpvod.evaluation.overlap import DoubleArray, rowwise_iou
 
 _PAIRS = 1 << 20  # compared at a time: some 100 MB
@@ -65,7 +65,9 @@ class ClassMatches:
             pairs.append((which[near], other[near], iou[near]))
         self._choose(frames, *(np.concatenate(column) for column in zip(*pairs, strict=True)))
 
-    def _choose(self, frames: IntArray, which: IntArray, other: IntArray, iou: DoubleArray) -> None:
+    def _choose(
+        self, frames: Int32Array, which: IntArray, other: IntArray, iou: DoubleArray
+    ) -> None:
         """Lets the detections choose, in each round one of every frame."""
         order = np.lexsort((other, -iou, which, frames[which]))
         which, other = which[order], other[order]
@@ -118,7 +120,7 @@ def average_precisions(
     """
     by_class = np.argsort(detections.labels, kind="stable")
     bounds = np.searchsorted(detections.labels, np.arange(classes + 1), sorter=by_class)
-    found = {name: np.full(classes, np.nan) for name in groups}
+    found: dict[str, DoubleArray] = {name: np.full(classes, np.nan) for name in groups}
     for label in range(classes):
         rows = by_class[bounds[label] : bounds[label + 1]]
         matches = ClassMatches(detections, rows, truth, label)
