@@ -27,7 +27,7 @@ class DetectorTask:
         from_scratch: whether nothing is pre-trained.
     """
 
-    terms = ("total", "rpn_class", "rpn_box", "rcnn_class", "rcnn_box", "updated")
+    terms: tuple[str, ...] = ("total", "rpn_class", "rpn_box", "rcnn_class", "rcnn_box", "updated")
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ class FlowTask:
     The first image is I_i and the second I_k: M_i->k says where what I_i shows lies in I_k.
     """
 
-    terms = ("total", "end_point_error")
+    terms: tuple[str, ...] = ("total", "end_point_error")
 
     def __init__(self, network: FlowNetwork, chairs: FlyingChairs, seed: int) -> None:
         self.module: nn.Module = network

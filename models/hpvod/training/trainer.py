@@ -157,7 +157,7 @@ class Trainer(Generic[T]):
                 for message in (message for read in reads for message in read.skipped):
                     self.skipped.add(DataError(message))
                 rate = learning_rate(run.learning_rate, self.iteration, run.iterations, run.warm_up)
-                values, stopped = self._step([read.sample for read in reads], rate, stop.asked)
+                values, stopped = self._step([read.sample for read in reads], rate, stop)
                 self.iteration += 1
                 if log is not None:
                     log.add(values | {"learning_rate": rate}, run.batch * run.world)
@@ -167,12 +167,11 @@ class Trainer(Generic[T]):
                     raise KeyboardInterrupt
             self._save()
 
-    def _step(self, samples: list[T], rate: float, stop: bool) -> tuple[dict[str, float], bool]:
+    def _step(self, samples: list[T], rate: float, stop: _Stop) -> tuple[dict[str, float], bool]:
         """One iteration: the means of the losses, and whether any process is to stop."""
         task, run = self._task, self._run
         share = 1 / (len(samples) * run.world)
         sums = torch.zeros(len(task.terms) + 1, device=run.device)
-        sums[-1] = float(stop)
         task.optimizer.zero_grad()
         for sample in samples:
             with torch.autocast(
@@ -181,6 +180,7 @@ class Trainer(Generic[T]):
                 losses = task.losses(sample, run.device)
             self._scaler.scale(losses[0] * share).backward()
             sums[:-1] += losses.detach() * share
+        sums[-1] = float(stop.asked)
         *means, stopped = sum_gradients(task.parameters, sums).tolist()
         values = dict(zip(task.terms, means, strict=True))
         if not math.isfinite(means[0]):
