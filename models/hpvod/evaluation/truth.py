@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpvod.data.clip import BoolArray, DataError, Dataset
+from hpvod.data.clip import BoolArray, DataError, Dataset, FloatArray, IntArray
 from hpvod.data.skipped import Skipped
 from hpvod.evaluation.columns import Truth
 from hpvod.evaluation.motion import motion_iou
@@ -23,7 +23,9 @@ def read_truth(dataset: Dataset, skipped: Skipped) -> tuple[Truth, BoolArray]:
     sizes = [len(clip.frames) for clip in dataset.clips]
     usable = np.ones(sum(sizes), np.bool_)
     counts = np.zeros(len(usable), np.int64)
-    boxes, labels, tracks = [np.zeros((0, 4), np.float32)], [], []
+    boxes: list[FloatArray] = [np.zeros((0, 4), np.float32)]
+    labels: list[IntArray] = [np.zeros(0, np.int64)]
+    tracks: list[IntArray] = [np.zeros(0, np.int64)]
     for number, frame in enumerate(frame for clip in dataset.clips for frame in clip.frames):
         try:
             annotation = dataset.annotation(frame)
@@ -38,10 +40,10 @@ def read_truth(dataset: Dataset, skipped: Skipped) -> tuple[Truth, BoolArray]:
     frames = np.repeat(np.arange(len(usable)), counts)
     clips = np.repeat(np.arange(len(sizes)), sizes)[frames]
     all_boxes = np.concatenate(boxes)
-    all_tracks = np.concatenate([*tracks, np.zeros(0, np.int64)])
+    all_tracks = np.concatenate(tracks)
     truth = Truth(
         frames=frames.astype(np.int32),
-        labels=np.concatenate([*labels, np.zeros(0, np.int64)]).astype(np.int16),
+        labels=np.concatenate(labels).astype(np.int16),
         boxes=all_boxes,
         motion=motion_iou(clips, all_tracks, frames, all_boxes),
     )
