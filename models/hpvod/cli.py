@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpvod.commands.make_data import make_data
+from hpvod.commands.pretrain_flow import pretrain_flow
+from hpvod.commands.train import train
 from hpvod.config import ModelConfig
 from hpvod.job import Job, Shown
 from hpvod.memory import keep_freed_memory
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from hpvod.model import HPVODModel
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-app.command("make-data")(make_data)
+for command in (make_data, pretrain_flow, train):
+    app.command()(command)
 
 
 class _RefusedError(ValueError):

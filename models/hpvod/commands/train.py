@@ -81,5 +81,6 @@ def train(
         typer.echo(f"hpvod: error: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
-        typer.echo("hpvod: interrupted; the same command goes on from the checkpoint", err=True)
+        message = "hpvod: interrupted; the same command goes on from the last checkpoint, if any"
+        typer.echo(message, err=True)
         raise typer.Exit(130) from error

@@ -183,19 +183,24 @@ class Trainer(Generic[T]):
         sums[-1] = float(stop.asked)
         *means, stopped = sum_gradients(task.parameters, sums).tolist()
         values = dict(zip(task.terms, means, strict=True))
-        if not math.isfinite(means[0]):
-            kept = f"; {run.checkpoint} is kept" if run.checkpoint.exists() else ""
-            raise TrainingError(
-                f"iteration {self.iteration}: the loss is {means[0]}; "
-                f"try a smaller --learning-rate{kept}"
-            )
+        self._check("loss", means[0])
         for group in task.optimizer.param_groups:
             group["lr"] = rate
         self._scaler.unscale_(task.optimizer)
-        nn.utils.clip_grad_norm_(task.parameters, MAX_NORM)
+        norm = float(nn.utils.clip_grad_norm_(task.parameters, MAX_NORM))
+        if not self._scaler.is_enabled():  # else it leaves such a step out and scales less
+            self._check("gradient's norm", norm)
         self._scaler.step(task.optimizer)
         self._scaler.update()
         return values, stopped > 0
+
+    def _check(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            kept = f"; {self._run.checkpoint} is kept" if self._run.checkpoint.exists() else ""
+            raise TrainingError(
+                f"iteration {self.iteration}: the {what} is {value}; "
+                f"try a smaller --learning-rate{kept}"
+            )
 
     def _save(self) -> None:
         if self._run.rank == 0:
