@@ -90,7 +90,7 @@ step float16 75 "$python" "${density[@]}" --dtypes float16 \
   --json "$out/${kind}_float16_density.json"
 step bfloat16 40 "$python" bench/speed.py "${model[@]}" --only methods --dtype bfloat16 \
   --json "$out/${kind}_bfloat16.json"
-step streams 60 "$python" bench/streams.py "${model[@]}" --dtype bfloat16 \
+step streams 60 "$python" bench/streams.py "${model[@]}" --densities 0.1 0.4 --dtype bfloat16 \
   --json "$out/${kind}_streams.json"
 
 # Last, with the time that is left: Triton compiles kernels anew for most of these cases.
