@@ -1,6 +1,7 @@
 // What the bindings of aggregate for the CPU and for CUDA share: checks and layouts.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -55,7 +56,9 @@ class AggregateMaps {
       // One map may be given more than once: a window is padded with its last frames.
       size_t same = 0;
       while (maps[same].const_data_ptr() != maps[i].const_data_ptr()) ++same;
-      maps_.push_back(same < i && maps[same].strides() == maps[i].strides()
+      // Not ==, which torch 2.11's have not.
+      const auto strides = maps[i].strides(), others = maps[same].strides();
+      maps_.push_back(same < i && std::equal(strides.begin(), strides.end(), others.begin())
                           ? maps_[same]
                           : dense(maps[i], Layout::kChannelsLast));
       pointers_[i] = maps_[i].const_data_ptr();
