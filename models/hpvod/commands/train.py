@@ -33,7 +33,10 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Pairs an iteration and process.")] = 1,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     area_weight: Annotated[
-        float, typer.Option(min=0, help="Lambda of Eq. 12: the larger, the less is recomputed.")
+        float,
+        typer.Option(
+            min=0, help="Lambda of Eq. 12: the larger, the less is recomputed; not tuned."
+        ),
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,

@@ -16,7 +16,7 @@ from hpvod.networks.flow import FlowNetwork
 
 _UNIT = 40
 """Pixels of the image that a flow of 1 stands for: 20 of the half-resolution input."""
-# FlowNetS's weights times the number of positions a level has, relative to the last.
+# Strides and weights, coarse to fine. The last level is the fourth one's, pooled; not tuned.
 _LEVELS = ((128, 0.25), (64, 0.25), (32, 0.25), (16, 0.5), (16, 1.0))
 _MAX_ZOOM = 1.5
 

@@ -144,7 +144,7 @@ def _read_classes(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        names = path.read_text().split("\n")
+        names = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path}: cannot be read") from error
     return [name.strip() for name in names if name.strip()]

@@ -23,7 +23,7 @@ from hpvod.training.samples import batches
 from hpvod.training.schedule import learning_rate
 
 MAX_NORM = 35.0
-"""Gradients of a larger norm are scaled down to it: at most a rare outlier of a sane run."""
+"""Gradients of a larger norm are scaled down to it. The value is not tuned."""
 T = TypeVar("T")
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
