@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from hpvod.detector import FrameResult
 
 
+def progress_bar() -> Progress:
+    """A bar on stderr with the task's description behind it; none where no person reads it."""
+    console = Console(stderr=True)
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class RunProgress:
     """Counts results and, between entering and leaving, shows a bar on stderr if a person reads it.
 
@@ -27,16 +41,7 @@ class RunProgress:
     """
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = progress_bar()
         self._task: TaskID = self._bar.add_task("", total=None)
         self._started = 0.0
         self.frames = 0

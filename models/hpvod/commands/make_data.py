@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hpvod.progress import progress_bar
 
 
 def make_data(
@@ -46,17 +46,8 @@ def make_data(
         _fail("nothing to make: give --train, --val or --flow")
     height, width = map(int, numbers.groups())
     order = Order(train, val, frames, (height, width), flow, seed)
-    console = Console(stderr=True)
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("", total=(train + val) * frames + 2 * flow)
+    bar = progress_bar()
+    task = bar.add_task("frames", total=(train + val) * frames + 2 * flow)
     try:
         with bar:
             make_data(

@@ -6,15 +6,9 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from torch.utils.tensorboard import SummaryWriter
+
+from hpvod.progress import progress_bar
 
 _LINES_EVERY = 20
 
@@ -23,17 +17,8 @@ class TrainingLog:
     """Averages over 20 iterations, as a line where stderr is no terminal."""
 
     def __init__(self, out: Path, iteration: int, iterations: int) -> None:
-        console = Console(stderr=True)
-        self._lines = not console.is_terminal
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=self._lines,
-        )
+        self._bar = progress_bar()
+        self._lines = self._bar.disable
         self._task = self._bar.add_task("", total=iterations, completed=iteration)
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=iteration)
         self._iteration = iteration
