@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Iterator
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpvod.commands.choices import RefusedError, check_model_choice, choose_method, load_network
 from hpvod.commands.make_data import make_data
 from hpvod.commands.pretrain_flow import pretrain_flow
 from hpvod.commands.train import train
-from hpvod.config import ModelConfig
 from hpvod.job import Job, Shown
 from hpvod.memory import keep_freed_memory
 from hpvod.method import PRESETS, Method
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 for command in (make_data, pretrain_flow, train):
     app.command()(command)
-
-
-class _RefusedError(ValueError):
-    """The command cannot be carried out as it was given."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -121,10 +116,10 @@ def detect(
     jobs: list[Job] = []
     errors: list[str] = []
     try:
-        chosen = _method(method, interval=interval, tau=tau, gamma=gamma)
+        chosen = choose_method(method, interval=interval, tau=tau, gamma=gamma)
         if output is None and json is None:
-            raise _RefusedError("nothing to write: give --output, --json or both")
-        _check_model_choice(weights, random_weights, model)
+            raise RefusedError("nothing to write: give --output, --json or both")
+        check_model_choice(weights, random_weights, model)
         with ExitStack() as stack:
             for video, *targets in _targets(videos, output, json):
                 try:
@@ -135,11 +130,11 @@ def detect(
             outputs = [path for job in jobs for path in job.outputs]
             _check_outputs(outputs, [*inputs, *([weights] if weights else [])])
             if jobs:
-                network = _load(weights, model, device, short_side)
+                network = load_network(weights, model, device, short_side)
                 shown = Shown(network.config, score_threshold, show_mask)
                 stack.callback(progress.stop)
                 _run(jobs, network, chosen, shown, streams, progress)
-    except _RefusedError as error:
+    except RefusedError as error:
         typer.echo(f"hpvod: error: {error}{_kept(progress.frames)}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
@@ -165,14 +160,14 @@ def _targets(
     for video in videos:
         name = Path(video).stem if Path(video).is_file() else Path(video).name
         if name in named:
-            raise _RefusedError(
+            raise RefusedError(
                 f"{named[name]} and {video}: the results of both would be called {name}; run them "
                 "one after the other"
             )
         named[name] = video
     for folder in (output, json):
         if folder is not None and not folder.is_dir():
-            raise _RefusedError(f"{folder}: several videos need a folder, and this is none")
+            raise RefusedError(f"{folder}: several videos need a folder, and this is none")
     for name, video in named.items():
         yield (
             video,
@@ -200,7 +195,7 @@ def _run(
         try:
             size = Preprocess(model.config).image_size(height, width)
         except ValueError as error:
-            job.error = _RefusedError(f"{job.reader.files[0]}: {error}")
+            job.error = RefusedError(f"{job.reader.files[0]}: {error}")
             continue
         groups.setdefault(size, []).append(job)
     counts = [job.reader.frame_count for job in jobs if job.error is None]
@@ -224,56 +219,19 @@ def _kept(frames: int) -> str:
     return f"; the results of {frames} frames are kept" if frames else ""
 
 
-def _method(name: str, **knobs: float | None) -> Method:
-    if name not in PRESETS:
-        raise _RefusedError(f"--method: unknown method {name!r}; choose from {', '.join(PRESETS)}")
-    given = {knob: value for knob, value in knobs.items() if value is not None}
-    for knob in given:
-        if knob not in _knobs(PRESETS[name]):
-            readers = ", ".join(other for other in PRESETS if knob in _knobs(PRESETS[other]))
-            raise _RefusedError(f"--{knob} means nothing to {name}; it is for {readers}")
-    try:
-        return dataclasses.replace(PRESETS[name], **given)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise _RefusedError(f"--{error}") from error
-
-
-def _knobs(method: Method) -> set[str]:
-    """What the method reads; an interval of 1 makes per_frame and fgfa what they are."""
-    knobs = set()
-    if method.key == "adaptive":
-        knobs.add("gamma")
-    elif method.interval > 1:
-        knobs.add("interval")
-    if method.do_spatial or method.key == "adaptive":
-        knobs.add("tau")
-    return knobs
-
-
-def _check_model_choice(weights: Path | None, random_weights: bool, model: str | None) -> None:
-    if weights is None and not random_weights:
-        raise _RefusedError(
-            "no weights: give --weights FILE, or --random-weights to run an untrained model"
-        )
-    if weights is not None and random_weights:
-        raise _RefusedError("--weights and --random-weights exclude each other")
-    if model is not None and not random_weights:
-        raise _RefusedError("--model is for --random-weights; a weights file says what it holds")
-
-
 def _check_outputs(outputs: list[Path], inputs: list[Path]) -> None:
     """Finds before the work what would fail after it; nothing is overwritten yet."""
     taken = {_identity(path): path for path in inputs}
     for path in outputs:
         identity = _identity(path)
         if identity in taken:
-            raise _RefusedError(f"{path}: would overwrite {taken[identity]}")
+            raise RefusedError(f"{path}: would overwrite {taken[identity]}")
         taken[identity] = path
         existed = path.exists()
         try:
             path.open("ab").close()
         except OSError as error:
-            raise _RefusedError(f"{path}: cannot be written ({error.strerror})") from error
+            raise RefusedError(f"{path}: cannot be written ({error.strerror})") from error
         if not existed:
             path.unlink()
 
@@ -285,40 +243,3 @@ def _identity(path: Path) -> tuple[int, int] | str:
     except OSError:
         return os.path.realpath(path)
     return status.st_dev, status.st_ino
-
-
-def _load(
-    weights: Path | None, preset: str | None, device: str | None, short_side: int | None
-) -> HPVODModel:
-    import torch
-
-    from hpvod.folding import fold_batch_norm
-    from hpvod.model import build_model
-    from hpvod.weights import WeightsError, load_model
-
-    where = _device(device, torch.cuda.device_count())
-    try:
-        if weights is not None:
-            model = load_model(weights)
-        else:
-            model = build_model(ModelConfig.preset(preset or "resnet101"))
-    except WeightsError as error:
-        raise _RefusedError(str(error)) from error
-    except ValueError as error:
-        raise _RefusedError(f"--model: {error}") from error
-    if short_side is not None:
-        long_side = round(model.config.long_side * short_side / model.config.short_side)
-        model.config = dataclasses.replace(model.config, short_side=short_side, long_side=long_side)
-    # The fastest form of the same network.
-    return fold_batch_norm(model).to(where).to(memory_format=torch.channels_last)
-
-
-def _device(name: str | None, gpus: int) -> str:
-    if name is None:
-        return "cuda" if gpus else "cpu"
-    known = ["cpu", "cuda", *(f"cuda:{index}" for index in range(gpus))]
-    if name not in known:
-        raise _RefusedError(f"--device: unknown device {name!r}; choose cpu, cuda or cuda:N")
-    if name == "cuda" and not gpus:
-        raise _RefusedError("--device cuda: PyTorch finds no GPU on this machine")
-    return name

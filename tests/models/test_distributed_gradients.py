@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hpvod.training.distributed import process_group
+from hpvod.processes import process_group
 from hpvod.training.trainer import Run, Trainer
 
 
@@ -34,7 +34,7 @@ class Branches:
 
 
 def train(out, batch):
-    with process_group(torch.device("cpu")) as (rank, world):
+    with process_group("gloo") as (rank, world):
         run = Run(
             out=out,
             arguments={},

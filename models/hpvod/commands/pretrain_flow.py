@@ -29,12 +29,13 @@ def pretrain_flow(
     """Train the flow network; OUT/flow.safetensors is for `hpvod train --flow`."""
     from hpvod.config import ModelConfig
     from hpvod.data import DataError, FlyingChairs
+    from hpvod.device import DeviceError, choose_device
     from hpvod.model import build_model
-    from hpvod.training.distributed import process_group
+    from hpvod.processes import process_group
     from hpvod.training.errors import TrainingError
     from hpvod.training.flow_pretraining import FlowTask
     from hpvod.training.flow_weights import save_flow_weights
-    from hpvod.training.train_detector import check_amp, choose_device, make_folder
+    from hpvod.training.train_detector import check_amp, make_folder
     from hpvod.training.trainer import Run, Trainer
 
     try:
@@ -49,7 +50,7 @@ def pretrain_flow(
             raise TrainingError(f"--model: {error}") from error
         network = build_model(config, seed).flow.to(where)
         make_folder(out)
-        with process_group(where) as (rank, world):
+        with process_group("nccl" if where.type == "cuda" else "gloo") as (rank, world):
             arguments = {
                 "data": str(data),
                 "model": model,
@@ -77,7 +78,7 @@ def pretrain_flow(
             Trainer(FlowTask(network, chairs, seed), run).train()
             if rank == 0:
                 save_flow_weights(network, out / "flow.safetensors")
-    except (DataError, TrainingError) as error:
+    except (DataError, DeviceError, TrainingError) as error:
         typer.echo(f"hpvod: error: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:

@@ -54,6 +54,7 @@ def train(
     With several GPUs: torchrun --nproc-per-node N -m hpvod train ...
     """
     from hpvod.data import DataError
+    from hpvod.device import DeviceError
     from hpvod.training.errors import TrainingError
     from hpvod.training.train_detector import Order, train_detector
     from hpvod.weights import WeightsError
@@ -80,7 +81,7 @@ def train(
     )
     try:
         train_detector(order)
-    except (DataError, TrainingError, WeightsError) as error:
+    except (DataError, DeviceError, TrainingError, WeightsError) as error:
         typer.echo(f"hpvod: error: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:

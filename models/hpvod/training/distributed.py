@@ -7,30 +7,11 @@ iteration has several backward passes.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-
-
-@contextmanager
-def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
-    """Joins torchrun's other processes, where there are any.
-
-    Yields:
-        This process's rank and the number of processes.
-    """
-    if "WORLD_SIZE" not in os.environ:
-        yield 0, 1
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield dist.get_rank(), dist.get_world_size()
-    finally:
-        dist.destroy_process_group()
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], values: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import torch
 
 from hpvod.config import ModelConfig
 from hpvod.data import Dataset, ImageNetDET, ImageNetVID
+from hpvod.device import choose_device
 from hpvod.model import HPVODModel, build_model
+from hpvod.processes import process_group
 from hpvod.training.calibrate import calibrate_batch_norm_, train_batch_norm_
 from hpvod.training.detector_task import DetectorTask
-from hpvod.training.distributed import process_group
 from hpvod.training.errors import TrainingError
 from hpvod.training.flow_weights import load_flow_weights
 from hpvod.training.samples import PairReader
@@ -58,6 +58,7 @@ def train_detector(order: Order) -> None:
 
     Raises:
         TrainingError: the run cannot start or go on.
+        DeviceError: there is no such device.
         DataError: the data set cannot be used.
         WeightsError: a file of weights cannot be used.
         KeyboardInterrupt: the run was stopped; its checkpoint is written.
@@ -76,7 +77,7 @@ def train_detector(order: Order) -> None:
         from_scratch=order.from_scratch,
     )
     make_folder(order.out)
-    with process_group(device) as (rank, world):
+    with process_group("nccl" if device.type == "cuda" else "gloo") as (rank, world):
         arguments = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in dataclasses.asdict(order).items()
@@ -99,29 +100,6 @@ def train_detector(order: Order) -> None:
         Trainer(task, run).train()
         if rank == 0:
             save_weights(model, order.out / "model.safetensors")
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device called `name`, or a GPU if there is one; under torchrun, this process's own.
-
-    Raises:
-        TrainingError: PyTorch cannot use it.
-    """
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TrainingError(f"--device: unknown device {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise TrainingError(f"--device: must be cpu, cuda or cuda:N, not {name!r}")
-    if device.type == "cuda":
-        index = int(os.environ.get("LOCAL_RANK", device.index or 0))
-        if index >= torch.cuda.device_count():
-            raise TrainingError(f"--device {name}: PyTorch finds no such GPU on this machine")
-        device = torch.device("cuda", index)
-        torch.cuda.set_device(device)
-    return device
 
 
 def check_amp(amp: str | None, device: torch.device) -> None:
