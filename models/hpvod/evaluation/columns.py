@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from hpvod.data.clip import FloatArray
+from hpvod.data.clip import BoolArray, FloatArray
 
 Int32Array = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 Int16Array = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
@@ -42,3 +44,12 @@ class Truth:
     labels: Int16Array
     boxes: FloatArray
     motion: FloatArray
+
+
+_Columns = TypeVar("_Columns", Detections, Truth)
+
+
+def select(columns: _Columns, rows: BoolArray) -> _Columns:
+    """The rows for which `rows`, bool [D] or [G], is true."""
+    names = [field.name for field in dataclasses.fields(columns)]
+    return dataclasses.replace(columns, **{name: getattr(columns, name)[rows] for name in names})
