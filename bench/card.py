@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -63,11 +64,26 @@ def save(figure: Figure, row: Row, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    where = [row.more["device_name"]]
-    if row.device == "cpu":
-        where.append(f"CPU threads: {row.more['threads']}")
-    where += [f"torch {row.more['versions']['torch']}", row.more["date"][:10]]
+    save_signed(figure, row.device, row.more, path)
+
+
+def save_signed(figure: Figure, device: str, where: Mapping[str, Any], path: Path) -> None:
+    """Writes the card as PNG, signed.
+
+    Args:
+        figure: the card.
+        device: "cpu" or "cuda".
+        where: what `machine.describe` said of it.
+        path: of the PNG file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    signature = [where["device_name"]]
+    if device == "cpu":
+        signature.append(f"CPU threads: {where['threads']}")
+    signature += [f"torch {where['versions']['torch']}", where["date"][:10]]
     y = 0.243 / figure.get_figheight()
-    figure.text(0.035, y, ", ".join(where), color=MUTED, fontsize=9)
+    figure.text(0.035, y, ", ".join(signature), color=MUTED, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, transparent=True)
