@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpvod.commands.choices import RefusedError, check_model_choice, choose_method, load_network
+from hpvod.commands.choices import (
+    Device,
+    Gamma,
+    Interval,
+    RefusedError,
+    ShortSide,
+    Tau,
+    check_model_choice,
+    choose_method,
+    load_network,
+)
+from hpvod.commands.evaluate import evaluate
 from hpvod.commands.make_data import make_data
 from hpvod.commands.pretrain_flow import pretrain_flow
 from hpvod.commands.train import train
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 for command in (make_data, pretrain_flow, train):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,24 +96,11 @@ def detect(
     show_mask: Annotated[
         bool, typer.Option("--show-mask", help="Tint what was recomputed on non-key frames.")
     ] = False,
-    interval: Annotated[
-        int | None, typer.Option(help="Frames between key frames (dff, c1, c2).")
-    ] = None,
-    tau: Annotated[
-        float | None,
-        typer.Option(help="Recompute where the predicted consistency is at most this (c2, c3)."),
-    ] = None,
-    gamma: Annotated[
-        float | None,
-        typer.Option(help="Share to recompute above which a frame becomes a key frame (c3)."),
-    ] = None,
-    short_side: Annotated[
-        int | None,
-        typer.Option(min=32, help="Pixels that a frame's shorter side is resized to."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cuda if there is one")
-    ] = None,
+    interval: Interval = None,
+    tau: Tau = None,
+    gamma: Gamma = None,
+    short_side: ShortSide = None,
+    device: Device = None,
     fps: Annotated[
         float | None,
         typer.Option(help="Frames a second of a folder or glob.", show_default=f"{DEFAULT_FPS:g}"),

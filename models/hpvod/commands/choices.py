@@ -1,16 +1,34 @@
-"""What several commands are told in the same words: the method and the model."""
+"""What several commands are told in the same words: the method, the model and the device."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from hpvod.config import ModelConfig
 from hpvod.method import PRESETS, Method
 
 if TYPE_CHECKING:
     from hpvod.model import HPVODModel
+
+Interval = Annotated[int | None, typer.Option(help="Frames between key frames (dff, c1, c2).")]
+Tau = Annotated[
+    float | None,
+    typer.Option(help="Recompute where the predicted consistency is at most this (c2, c3)."),
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option(help="Share to recompute above which a frame becomes a key frame (c3)."),
+]
+ShortSide = Annotated[
+    int | None, typer.Option(min=32, help="Pixels that a frame's shorter side is resized to.")
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cuda if there is one")
+]
 
 
 class RefusedError(ValueError):

@@ -6,9 +6,9 @@ import numpy as np
 
 from hpvod.data.clip import BoolArray, FloatArray, IntArray
 from hpvod.evaluation.columns import Detections, Int32Array, Truth
+from hpvod.evaluation.frame_pairs import frame_pairs
+from hpvod.evaluation.miss_weights import MissWeights
 from hpvod.evaluation.overlap import DoubleArray, rowwise_iou
-
-_PAIRS = 1 << 20  # compared at a time: some 100 MB
 
 
 def iou_thresholds(boxes: FloatArray) -> DoubleArray:
@@ -29,6 +29,7 @@ class ClassMatches:
     the one of greatest IoU (at equal IoUs the first).
 
     Attributes:
+        rows: int64 [D], the indices of the class's detections, by falling score.
         found: int64 [D], the index in the `Truth` of the box that a detection took; -1 where none.
         truth: int64, the indices in the `Truth` of the class's boxes.
     """
@@ -42,25 +43,15 @@ class ClassMatches:
             truth: Of all classes.
             label: The class.
         """
-        rows = rows[np.argsort(-detections.scores[rows], kind="stable")]
+        self.rows: IntArray = rows[np.argsort(-detections.scores[rows], kind="stable")]
         boxes = np.flatnonzero(truth.labels == label)
         self.truth: IntArray = boxes[np.argsort(truth.frames[boxes], kind="stable")]
         self.found: IntArray = np.full(len(rows), -1, np.int64)
-        frames = detections.frames[rows]
-        true_frames = truth.frames[self.truth]
-        first = np.searchsorted(true_frames, frames, "left")
-        count = np.searchsorted(true_frames, frames, "right") - first
-        candidates = np.flatnonzero(count)
-        ends = np.cumsum(count[candidates])
-        parts = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, _PAIRS), "right")
+        frames = detections.frames[self.rows]
         pairs = []
-        for part in np.split(candidates, parts[1:]):
-            which = np.repeat(part, count[part])
-            within = np.arange(len(which)) - np.repeat(
-                np.cumsum(count[part]) - count[part], count[part]
-            )
-            other = self.truth[first[which] + within]
-            iou = rowwise_iou(detections.boxes[rows[which]], truth.boxes[other])
+        for which, place in frame_pairs(frames, truth.frames[self.truth]):
+            other = self.truth[place]
+            iou = rowwise_iou(detections.boxes[self.rows[which]], truth.boxes[other])
             near = iou >= iou_thresholds(truth.boxes[other])
             pairs.append((which[near], other[near], iou[near]))
         self._choose(frames, *(np.concatenate(column) for column in zip(*pairs, strict=True)))
@@ -80,12 +71,14 @@ class ClassMatches:
             left = ~taken[other] & (self.found[which] < 0)
             which, other = which[left], other[left]
 
-    def average_precision(self, counted: BoolArray) -> float:
+    def average_precision(self, counted: BoolArray, misses: DoubleArray) -> float:
         """Area under the monotone envelope of precision over recall, at all points.
 
         Args:
             counted: bool [G], of the whole `Truth`: boxes that are not are ignored, and so are the
                 detections that found one.
+            misses: float64, how much each of the detections that found nothing counts, in the order
+                of `rows`.
 
         Returns:
             0 to 1; NaN where no box of the class is counted.
@@ -93,12 +86,12 @@ class ClassMatches:
         total = int(counted[self.truth].sum())
         if not total:
             return float("nan")
-        missed = self.found < 0
-        true = ~missed
+        true = self.found >= 0
+        false = np.zeros(len(true))
+        false[~true] = misses
         true[true] = counted[self.found[true]]
         hits = np.cumsum(true)[true]
-        misses = np.cumsum(missed)[true]
-        precision = hits / (hits + misses)
+        precision = hits / (hits + np.cumsum(false)[true])
         # Recall grows by 1 / total at each hit, and nowhere else.
         envelope = np.maximum.accumulate(precision[::-1])
         return float(envelope.sum() / total)
@@ -108,6 +101,8 @@ def average_precisions(
     detections: Detections, truth: Truth, groups: dict[str, BoolArray], classes: int
 ) -> dict[str, DoubleArray]:
     """The average precision of every class, for each group of boxes.
+
+    What found nothing counts in a group as `MissWeights` says: fully where all boxes count.
 
     Args:
         detections: Of all frames.
@@ -120,10 +115,13 @@ def average_precisions(
     """
     by_class = np.argsort(detections.labels, kind="stable")
     bounds = np.searchsorted(detections.labels, np.arange(classes + 1), sorter=by_class)
+    weights = MissWeights(truth, groups)
     found: dict[str, DoubleArray] = {name: np.full(classes, np.nan) for name in groups}
     for label in range(classes):
         rows = by_class[bounds[label] : bounds[label + 1]]
         matches = ClassMatches(detections, rows, truth, label)
+        missed = matches.rows[matches.found < 0]
+        misses = weights.of(detections.frames[missed], detections.boxes[missed])
         for name, counted in groups.items():
-            found[name][label] = matches.average_precision(counted)
+            found[name][label] = matches.average_precision(counted, misses[name])
     return found

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from hpvod.data.clip import Dataset
 from hpvod.evaluation.columns import Detections
 from hpvod.evaluation.error import EvaluationError
+from hpvod.evaluation.statistics import RunStatistics
+from hpvod.whole_file import whole_file
 
-_FORMAT = "hpvod detections 1"
-_COLUMNS = {"frames": "int32", "labels": "int16", "scores": "float32", "boxes": "float32"}
+_FORMAT = "hpvod detections 2"
+_DETECTIONS = {"frames": "int32", "labels": "int16", "scores": "float32", "boxes": "float32"}
+_STATISTICS = {"numbers": "int32", "is_key": "bool", "updates": "float32", "durations": "float32"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Origin:
         classes: Names that the labels are indices into.
         clips: Number of clips of the data set.
         frames: Number of frames of all of them.
-        method: Name of the method of Table 1.
+        method: What results call the method.
     """
 
     classes: tuple[str, ...]
@@ -36,75 +40,124 @@ class Origin:
     frames: int
     method: str
 
+    @classmethod
+    def of(cls, dataset: Dataset, method: str) -> Origin:
+        """Of detections in a data set by what is called `method`."""
+        frames = sum(len(clip.frames) for clip in dataset.clips)
+        return cls(tuple(dataset.classes), len(dataset.clips), frames, method)
 
-def save_detections(path: Path, detections: Detections, origin: Origin) -> None:
+
+@dataclass(frozen=True)
+class Run:
+    """What was detected, how, and in what.
+
+    Attributes:
+        detections: Of the frames that `statistics` names.
+        statistics: Of these frames.
+        origin: The whole of which they are a part.
+    """
+
+    detections: Detections
+    statistics: RunStatistics
+    origin: Origin
+
+
+def save_run(path: Path, run: Run) -> None:
     """Writes a .safetensors file; an older one is replaced once the new one is whole.
 
     Raises:
         EvaluationError: The file cannot be written.
     """
-    columns = {name: np.ascontiguousarray(getattr(detections, name)) for name in _COLUMNS}
-    metadata = {"format": _FORMAT, "origin": json.dumps(dataclasses.asdict(origin))}
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    columns = {name: getattr(run.detections, name) for name in _DETECTIONS}
+    columns |= {name: getattr(run.statistics, name) for name in _STATISTICS}
+    columns = {name: np.ascontiguousarray(column) for name, column in columns.items()}
+    metadata = {"format": _FORMAT, "origin": json.dumps(dataclasses.asdict(run.origin))}
     try:
-        save_file(columns, unfinished, metadata)
-        unfinished.replace(path)
+        with whole_file(path) as unfinished:
+            save_file(columns, unfinished, metadata)
     except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
         raise EvaluationError(f"{path}: cannot be written ({error})") from error
 
 
-def load_detections(path: Path) -> tuple[Detections, Origin]:
-    """The detections in a file of `save_detections`.
+def load_run(path: Path) -> Run:
+    """What is in a file of `save_run`.
 
     Raises:
         EvaluationError: It cannot be read, or does not hold what such a file holds.
     """
+    dtypes = _DETECTIONS | _STATISTICS
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT or set(file.keys()) != set(_COLUMNS):
+            if metadata.get("format") != _FORMAT or set(file.keys()) != set(dtypes):
                 raise EvaluationError(f"{path}: is not a file of detections")
-            columns = {name: file.get_tensor(name) for name in _COLUMNS}
+            columns = {name: file.get_tensor(name) for name in dtypes}
     except (OSError, SafetensorError) as error:
         raise EvaluationError(f"{path}: cannot be read as detections ({error})") from error
     try:
         origin = _origin(metadata.get("origin", ""))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise EvaluationError(f"{path}: does not say what its detections are of") from error
-    count = len(columns["frames"]) if columns["frames"].ndim else -1
-    for name, dtype in _COLUMNS.items():
-        shape = (count, 4) if name == "boxes" else (count,)
-        if columns[name].dtype != dtype or columns[name].shape != shape:
-            raise EvaluationError(f"{path}: {name} must be {dtype} of shape {shape}")
-    for name, limit in (("frames", origin.frames), ("labels", len(origin.classes))):
-        column = columns[name]
-        if count and not (column.min() >= 0 and column.max() < limit):
-            raise EvaluationError(f"{path}: {name} must be from 0 to {limit - 1}")
-    for name in ("scores", "boxes"):
-        if not np.isfinite(columns[name]).all():
-            raise EvaluationError(f"{path}: {name} must be finite")
-    boxes = columns["boxes"]
-    if not ((boxes[:, 2:] - boxes[:, :2]) > -1).all():
-        raise EvaluationError(f"{path}: has a box without an area")
-    return Detections(**columns), origin
+    detections = {name: columns[name] for name in _DETECTIONS}
+    statistics = {name: columns[name] for name in _STATISTICS}
+    try:
+        for part, of in ((detections, _DETECTIONS), (statistics, _STATISTICS)):
+            _check_shapes(part, of)
+        _check_range("frames", detections["frames"], origin.frames)
+        _check_range("labels", detections["labels"], len(origin.classes))
+        _check_range("numbers", statistics["numbers"], origin.frames)
+        for name in ("scores", "boxes"):
+            if not np.isfinite(detections[name]).all():
+                raise ValueError(f"{name} must be finite")
+        boxes = detections["boxes"]
+        if not ((boxes[:, 2:] - boxes[:, :2]) > -1).all():
+            raise ValueError("has a box without an area")
+    except ValueError as error:
+        raise EvaluationError(f"{path}: {error}") from error
+    return Run(Detections(**detections), RunStatistics(**statistics), origin)
 
 
-def merge_detections(paths: Sequence[Path]) -> tuple[Detections, Origin]:
-    """The detections in all of the files, which are parts of one run.
+def load_run_of(dataset: Dataset, path: Path) -> Run:
+    """`load_run` of a run on a data set.
 
     Raises:
-        EvaluationError: As of `load_detections`; or a part is of something else than the first.
+        EvaluationError: As of `load_run`; or it was on another data set.
     """
-    parts = [load_detections(path) for path in paths]
-    origin = parts[0][1]
-    for path, (_, other) in zip(paths, parts, strict=True):
-        if other != origin:
+    run = load_run(path)
+    expected = Origin.of(dataset, run.origin.method)
+    for name in ("classes", "clips", "frames"):
+        if getattr(run.origin, name) != getattr(expected, name):
+            raise EvaluationError(f"{path}: is of a data set with other {name}")
+    return run
+
+
+def merge_runs(paths: Sequence[Path]) -> Run:
+    """The whole of which the files hold the parts.
+
+    Raises:
+        EvaluationError: As of `load_run`; or a part is of something else than the first, or has a
+            frame that another one has.
+    """
+    runs = [load_run(path) for path in paths]
+    origin = runs[0].origin
+    covered = np.zeros(origin.frames, np.bool_)
+    for path, run in zip(paths, runs, strict=True):
+        if run.origin != origin:
             raise EvaluationError(f"{path}: is of another run than {paths[0]}")
-    columns = {
-        name: np.concatenate([getattr(part, name) for part, _ in parts]) for name in _COLUMNS
-    }
-    return Detections(**columns), origin
+        if covered[run.statistics.numbers].any():
+            raise EvaluationError(f"{path}: has frames of another part")
+        covered[run.statistics.numbers] = True
+
+    def joined(name: str, parts: Sequence[object]) -> np.ndarray[Any, Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    detections = [run.detections for run in runs]
+    statistics = [run.statistics for run in runs]
+    return Run(
+        Detections(**{name: joined(name, detections) for name in _DETECTIONS}),
+        RunStatistics(**{name: joined(name, statistics) for name in _STATISTICS}),
+        origin,
+    )
 
 
 def _origin(text: str) -> Origin:
@@ -114,3 +167,17 @@ def _origin(text: str) -> Origin:
     if not names_right or type(origin.clips) is not int or type(origin.frames) is not int:
         raise TypeError("a value of another type")
     return origin
+
+
+def _check_shapes(columns: dict[str, np.ndarray[Any, Any]], dtypes: dict[str, str]) -> None:
+    first = next(iter(columns.values()))
+    count = len(first) if first.ndim else -1
+    for name, dtype in dtypes.items():
+        shape = (count, 4) if name == "boxes" else (count,)
+        if columns[name].dtype != dtype or columns[name].shape != shape:
+            raise ValueError(f"{name} must be {dtype} of shape {shape}")
+
+
+def _check_range(name: str, column: np.ndarray[Any, Any], limit: int) -> None:
+    if len(column) and not (column.min() >= 0 and column.max() < limit):
+        raise ValueError(f"{name} must be from 0 to {limit - 1}")

@@ -22,7 +22,8 @@ def motion_iou(
         boxes: float32 [G, 4], corners inclusive.
 
     Returns:
-        float32 [G]; NaN where the object is unknown or nowhere else within reach.
+        float32 [G]; 0 where the object is nowhere else within reach, as FGFA has it, and NaN where
+        it is unknown.
     """
     order = np.lexsort((frames, tracks, clips))
     clips, tracks, frames, boxes = clips[order], tracks[order], frames[order], boxes[order]
@@ -35,8 +36,8 @@ def motion_iou(
         for end in (earlier, earlier + step):
             total[end] += iou
             count[end] += 1
-    motion = np.full(len(order), np.nan, np.float32)
-    motion[order] = np.divide(total, count, out=np.full(len(order), np.nan), where=count > 0)
+    motion = np.empty(len(order), np.float32)
+    motion[order] = np.where(tracks >= 0, total / np.maximum(count, 1), np.nan)
     return motion
 
 

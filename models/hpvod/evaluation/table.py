@@ -34,7 +34,7 @@ class Results:
 
     @property
     def mean(self) -> dict[str, float]:
-        """mAP of each group: the mean over the classes it has boxes of; NaN without any."""
+        """Each group's mAP: the mean over the classes that it has boxes of; NaN without any."""
         means = {}
         for group, values in self.average_precision.items():
             known = values[~np.isnan(values)]
