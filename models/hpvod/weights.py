@@ -12,13 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hpvod.config import ModelConfig
 from hpvod.model import HPVODModel
 from hpvod.networks.feature import FeatureNetwork
+from hpvod.pretrained import pretrained_models
+from hpvod.tensor_file import (
+    WeightsError,
+    check_is_file,
+    check_tensors,
+    first_bytes,
+    read_tensors,
+    write_tensors,
+)
+
+__all__ = ["WeightsError", "load_model", "load_torchvision_resnet", "save_weights"]
 
 _FORMAT = "hpvod"
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -32,24 +41,17 @@ _TORCHVISION_NAMES = (
 )
 
 
-class WeightsError(ValueError):
-    """A file of weights cannot be used; the message names the file and says why."""
-
-
 def save_weights(model: HPVODModel, path: str | os.PathLike[str]) -> None:
-    """Write the model with its configuration.
+    """Write the model with its configuration; an older file is replaced by a whole one.
 
     Raises:
         WeightsError: The model's tensors are not those of its configuration, as after
             `fold_batch_norm`, or the file cannot be written.
     """
     path = Path(path)
-    tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    _check_tensors(path, tensors, _expected(model.config))
-    try:
-        save_file(tensors, path, {"format": _FORMAT, "config": model.config.to_json()})
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot be written: {error}") from error
+    tensors = model.state_dict()
+    check_tensors(path, tensors, _expected(model.config))
+    write_tensors(path, tensors, {"format": _FORMAT, "config": model.config.to_json()})
 
 
 def load_model(path: str | os.PathLike[str]) -> HPVODModel:
@@ -57,11 +59,16 @@ def load_model(path: str | os.PathLike[str]) -> HPVODModel:
 
     Nothing in the file is ever executed.
 
+    Args:
+        path: A file or, where there is none of that name, a model of `pretrained_models`: "tiny".
+
     Raises:
         WeightsError: The file is missing, is no whole safetensors file, or holds another model.
     """
     path = Path(path)
-    tensors, metadata = _read_safetensors(path)
+    if not path.exists():
+        path = pretrained_models().get(str(path), path)
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != _FORMAT or "config" not in metadata:
         raise WeightsError(f"{path}: holds no hpvod model (its metadata have no configuration)")
     try:
@@ -70,7 +77,7 @@ def load_model(path: str | os.PathLike[str]) -> HPVODModel:
         raise WeightsError(f"{path}: {error}") from error
     with torch.device("meta"):
         model = HPVODModel(config)
-    _check_tensors(path, tensors, model.state_dict())
+    check_tensors(path, tensors, model.state_dict())
     model.load_state_dict(tensors, assign=True)
     return model.float().eval()
 
@@ -103,7 +110,7 @@ def load_torchvision_resnet(
             f"stride_in is {features.stride_in!r}"
         )
     is_pickle = path.suffix != ".safetensors"
-    state = _read_pickle(path) if is_pickle else _read_safetensors(path)[0]
+    state = _read_pickle(path) if is_pickle else read_tensors(path)[0]
     tensors = {}
     for name, value in state.items():
         if not name.startswith("fc.") and not name.endswith(".num_batches_tracked"):
@@ -113,7 +120,7 @@ def load_torchvision_resnet(
 
     expected = features.state_dict()
     own = {name: expected.pop(name) for name in ("feat_conv.weight", "feat_conv.bias")}
-    _check_tensors(path, tensors, expected)
+    check_tensors(path, tensors, expected)
 
     weight = tensors["conv1.conv.weight"]
     std = 255 * weight.new_tensor(_IMAGENET_STD)
@@ -130,50 +137,10 @@ def _expected(config: ModelConfig) -> Mapping[str, Tensor]:
         return HPVODModel(config).state_dict()
 
 
-def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    if missing := sorted(expected.keys() - found.keys()):
-        problem = f"{_listed(missing)} missing"
-    elif unexpected := sorted(found.keys() - expected.keys()):
-        problem = f"{_listed(unexpected)} not in the model"
-    else:
-        wrong = [
-            f"{name} is {list(found[name].shape)} and not {list(value.shape)}"
-            for name, value in expected.items()
-            if found[name].shape != value.shape
-        ]
-        wrong += [
-            f"{name} holds {value.dtype} and no floating point"
-            for name, value in found.items()
-            if not value.is_floating_point()
-        ]
-        if not wrong:
-            return
-        problem = _listed(wrong)
-    raise WeightsError(f"{path}: the tensors are of another architecture: {problem}")
-
-
-def _listed(items: list[str]) -> str:
-    rest = f" and {len(items) - 3} more" if len(items) > 3 else ""
-    return ", ".join(items[:3]) + rest
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    _check_exists(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        return load_file(path), metadata
-    except (SafetensorError, OSError) as error:
-        # A safetensors file starts with the length of its JSON header in 8 bytes.
-        is_safetensors = _first_bytes(path, 9)[8:] == b"{"
-        what = "is truncated or damaged" if is_safetensors else "is not a safetensors file"
-        raise WeightsError(f"{path}: {what}") from error
-
-
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    _check_exists(path)
+    check_is_file(path)
     # torch.save writes zip archives, and wrote bare pickles before version 1.6.
-    if not _first_bytes(path, 2).startswith((b"PK", b"\x80")):
+    if not first_bytes(path, 2).startswith((b"PK", b"\x80")):
         raise WeightsError(f"{path}: is not a file of torch.save's")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -186,16 +153,3 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     ):
         raise WeightsError(f"{path}: holds no state dict")
     return state
-
-
-def _first_bytes(path: Path, count: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(count)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _check_exists(path: Path) -> None:
-    if not path.is_file():
-        raise WeightsError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")

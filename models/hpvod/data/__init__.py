@@ -1,5 +1,6 @@
 """Readers of data sets: ImageNet VID and DET, COCO-video JSON, Flying Chairs."""
 
+from hpvod.data.class_list import read_classes
 from hpvod.data.clip import Annotation, Clip, DataError, Dataset, Frame, read_image
 from hpvod.data.coco_video import CocoVideo
 from hpvod.data.flying_chairs import FlyingChairs, read_flow, write_flow
@@ -19,6 +20,7 @@ __all__ = [
     "ImageNetVID",
     "Skipped",
     "SkippedWarning",
+    "read_classes",
     "read_flow",
     "read_image",
     "write_flow",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpvod.config import VID_CLASSES
+from hpvod.data.class_list import read_classes
 from hpvod.data.clip import Annotation, Clip, DataError, Frame
 from hpvod.data.imagenet_list import read_list, split_frame
 from hpvod.data.imagenet_xml import read_small, read_xml
@@ -37,7 +38,7 @@ class _ImageNet:
 
     def __init__(self, root: Path, classes: Sequence[str] | None) -> None:
         self.root = root
-        self.classes = _read_classes(root) if classes is None else tuple(classes)
+        self.classes = _classes_of(root) if classes is None else tuple(classes)
         self._labels = {name: label for label, name in enumerate(self.classes)}
         for wordnet_id, name in WORDNET_IDS.items():
             if name in self._labels:
@@ -151,16 +152,6 @@ class ImageNetDET(_ImageNet):
         return any(name.decode(errors="replace") in self._labels for name in _NAME.findall(content))
 
 
-def _read_classes(root: Path) -> tuple[str, ...]:
+def _classes_of(root: Path) -> tuple[str, ...]:
     path = root / "classes.txt"
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return VID_CLASSES
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of classes") from error
-    classes = tuple(line.strip() for line in lines if line.strip())
-    if not classes or len(set(classes)) != len(classes):
-        problem = "repeats a class" if classes else "names no class"
-        raise DataError(f"{path}: {problem}; it must hold one name a line")
-    return classes
+    return read_classes(path) if path.exists() else VID_CLASSES

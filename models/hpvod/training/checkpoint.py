@@ -7,43 +7,18 @@ random state: every draw is a function of the seed and the iteration.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
+from hpvod.tensor_file import check_tensors, read_tensors, write_tensors
 from hpvod.training.errors import TrainingError
 
 _FORMAT = "hpvod-checkpoint"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all, whenever the process or machine stops.
-
-    Raises:
-        TrainingError: it cannot be written; what was there before is untouched.
-    """
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        kept = "; the one before is kept" if path.exists() else ""
-        raise TrainingError(f"{path}: cannot be written ({error.strerror}){kept}") from error
+_MODEL = "model."
 
 
 def save_checkpoint(
@@ -57,7 +32,7 @@ def save_checkpoint(
     """Writes a checkpoint.
 
     Args:
-        path: replaced atomically.
+        path: replaced once the new one is whole.
         module: what is trained.
         optimizer: of some of the module's parameters.
         iteration: how many are done.
@@ -65,16 +40,15 @@ def save_checkpoint(
         scaler: `GradScaler.state_dict`; empty without one.
 
     Raises:
-        TrainingError: the file cannot be written.
+        WeightsError: the file cannot be written.
     """
-    tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
+    tensors = {f"{_MODEL}{name}": value for name, value in module.state_dict().items()}
     for name, parameter in module.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
                 tensors[f"optimizer.{key}.{name}"] = value
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     state = {"iteration": iteration, "arguments": dict(arguments), "scaler": dict(scaler)}
-    write_atomically(path, save(tensors, {"format": _FORMAT, "state": json.dumps(state)}))
+    write_tensors(path, tensors, {"format": _FORMAT, "state": json.dumps(state)})
 
 
 def load_checkpoint(
@@ -89,30 +63,27 @@ def load_checkpoint(
         How many iterations are done, and the scaler's state.
 
     Raises:
-        TrainingError: the file is damaged, or of a run with other arguments.
+        WeightsError: the file is damaged, or of another architecture.
+        TrainingError: it is no checkpoint, or of a run with other arguments.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise TrainingError(f"{path}: cannot be read as a checkpoint ({error})") from error
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != _FORMAT:
         raise TrainingError(f"{path}: is no checkpoint")
     state = json.loads(metadata["state"])
     _check_arguments(path, state["arguments"], json.loads(json.dumps(dict(arguments))))
-    prefix = "model."
-    module.load_state_dict(
-        {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-    )
+    model = {
+        name.removeprefix(_MODEL): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(_MODEL)
+    }
+    check_tensors(path, model, module.state_dict())
+    module.load_state_dict(model)
     parameters = dict(module.named_parameters())
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, key, parameter_name = name.split(".", 2)
-            parameter = parameters[parameter_name]
-            # Adam counts its steps on the CPU.
-            place: Tensor = value if key == "step" else value.to(parameter.device)
-            optimizer.state[parameter][key] = place
+        _, key, parameter_name = name.split(".", 2)
+        parameter = parameters[parameter_name]
+        # Adam counts its steps on the CPU.
+        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
     return state["iteration"], state["scaler"]
 
 

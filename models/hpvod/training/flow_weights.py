@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-
 from hpvod.networks.flow import FlowNetwork
-from hpvod.training.checkpoint import write_atomically
-from hpvod.weights import WeightsError
+from hpvod.tensor_file import WeightsError, check_tensors, read_tensors, write_tensors
 
 _FORMAT = "hpvod-flow"
 _OWN = ("quality.", "scale.")
 
 
 def save_flow_weights(network: FlowNetwork, path: Path) -> None:
-    """Writes the network; raises TrainingError where that fails."""
-    tensors = {
-        name: value.detach().cpu().contiguous()
-        for name, value in network.state_dict().items()
-        if not name.startswith(_OWN)
-    }
-    write_atomically(path, save(tensors, {"format": _FORMAT}))
+    """Writes the network; raises WeightsError where that fails."""
+    tensors = network.state_dict().items()
+    taught = {name: value for name, value in tensors if not name.startswith(_OWN)}
+    write_tensors(path, taught, {"format": _FORMAT})
 
 
 def load_flow_weights(network: FlowNetwork, path: Path) -> None:
@@ -31,16 +24,10 @@ def load_flow_weights(network: FlowNetwork, path: Path) -> None:
     Raises:
         WeightsError: the file is missing, damaged, or of a network of other widths.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: cannot be read ({error})") from error
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != _FORMAT:
         raise WeightsError(f"{path}: is no file of pretrain-flow's")
-    own = {name: value for name, value in network.state_dict().items() if name.startswith(_OWN)}
-    try:
-        network.load_state_dict(tensors | own)
-    except RuntimeError as error:
-        raise WeightsError(f"{path}: the flow network is of another architecture") from error
+    expected = network.state_dict()
+    own = {name: expected.pop(name) for name in list(expected) if name.startswith(_OWN)}
+    check_tensors(path, tensors, expected)
+    network.load_state_dict(tensors | own)

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from hpvod.config import ModelConfig
-from hpvod.data import DataError, Dataset, read_image
+from hpvod.data import Annotation, DataError, Dataset, Frame, read_image
 from hpvod.preprocess import Preprocess
 from hpvod.training.augment import flipped
 from hpvod.training.errors import TrainingError
 from hpvod.training.pair import Mask, Pair, Targets
-from hpvod.training.sampler import Draw, PairSampler
+from hpvod.training.sampler import PairSampler
 
 _ATTEMPTS = 20
 T = TypeVar("T")
@@ -66,8 +66,8 @@ class PairReader:
         assert source is not None
         annotation = source.annotation(draw.current)
         still = draw.key is draw.current
-        current = self._image(draw, of_key=False)
-        key = current if still else self._image(draw, of_key=True)
+        current = self._image(draw.current, annotation)
+        key = current if still else self._image(draw.key, None)
         if key.shape != current.shape:
             raise DataError(f"{draw.key.image}: is not of the size of {draw.current.image.name}")
         # As the detector scales boxes back to the frame.
@@ -78,28 +78,33 @@ class PairReader:
         pair = Pair(key, current, targets, still)
         return PairSample(flipped(pair) if draw.flip else pair, draw.mask, draw.seed)
 
-    def _image(self, draw: Draw, of_key: bool) -> Tensor:
-        path = (draw.key if of_key else draw.current).image
+    def _image(self, frame: Frame, annotation: Annotation | None) -> Tensor:
+        image = read_image(frame.image)
+        if annotation is not None and image.shape[:2] != annotation.size:
+            height, width = annotation.size
+            raise DataError(
+                f"{frame.image}: is of {image.shape[1]} x {image.shape[0]} pixels and not "
+                f"{width} x {height} as its annotation says"
+            )
         try:
-            return self._preprocess(read_image(path), torch.device("cpu"), torch.float32)[0]
-        except DataError:
-            raise
+            return self._preprocess(image, torch.device("cpu"), torch.float32)[0]
         except ValueError as error:
-            raise DataError(f"{path}: {error}") from error
+            raise DataError(f"{frame.image}: {error}") from error
 
 
-class _Positions(TorchDataset[Read[T]]):
+class _Positions(TorchDataset[Read[T] | Read[None]]):
     def __init__(self, read: Callable[[int, int], T]) -> None:
         self._read = read
 
-    def __getitem__(self, position: int) -> Read[T]:
+    def __getitem__(self, position: int) -> Read[T] | Read[None]:
         skipped: list[str] = []
         for attempt in range(_ATTEMPTS):
             try:
                 return Read(self._read(position, attempt), tuple(skipped))
             except DataError as error:
                 skipped.append(str(error))
-        raise TrainingError(f"{_ATTEMPTS} samples in turn cannot be used; the last: {skipped[-1]}")
+        # No error: a worker's would come with its traceback for a message.
+        return Read(None, tuple(skipped))
 
 
 def batches(
@@ -115,15 +120,22 @@ def batches(
     Raises:
         TrainingError: 20 candidates in turn cannot be used.
     """
-    yield from DataLoader(
+    for reads in DataLoader(
         _Positions(read),
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_ignore_interrupts,
-    )
+        worker_init_fn=_ignore_signals,
+    ):
+        for each in reads:
+            if each.sample is None:
+                raise TrainingError(
+                    f"{_ATTEMPTS} samples in turn cannot be used; the last: {each.skipped[-1]}"
+                )
+        yield reads
 
 
-def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that trains stops the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_signals(_: int) -> None:
+    """They may reach every process of a run; the one that trains stops the workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

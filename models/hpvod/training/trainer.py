@@ -123,16 +123,21 @@ class Trainer(Generic[T]):
     """
 
     def __init__(self, task: Task[T], run: Run) -> None:
-        """Loads the checkpoint of the run's folder, if there is one.
+        """Makes the run's folder, or loads the checkpoint that it holds.
 
         Raises:
-            TrainingError: it cannot be used.
+            TrainingError: the folder cannot be made, or the run is another one.
+            WeightsError: the checkpoint cannot be used.
         """
         self.iteration = 0
         self.skipped = Skipped()
         self._task = task
         self._run = run
         self._scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp == "fp16")
+        try:
+            run.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{run.out}: cannot be made ({error.strerror})") from error
         if run.checkpoint.exists():
             self.iteration, scaler = load_checkpoint(
                 run.checkpoint, task.module, task.optimizer, run.arguments
@@ -143,7 +148,8 @@ class Trainer(Generic[T]):
         """Runs all iterations that are left and writes the last checkpoint.
 
         Raises:
-            TrainingError: the loss is not finite, the data or the disk cannot be used.
+            TrainingError: the loss is not finite, or the data cannot be used.
+            WeightsError: a checkpoint cannot be written.
             KeyboardInterrupt: the run was stopped; a checkpoint is written.
         """
         run = self._run
