@@ -3,66 +3,58 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
-from hpvod.processes import process_group
-from hpvod.training.trainer import Run, Trainer
+from . import branches
+from .small_training import make_small_data, train_small
 
-
-class Branches:
-    """A task that gives one sample a gradient of the one layer, the next of the other."""
-
-    terms = ("total",)
-
-    def __init__(self):
-        torch.manual_seed(0)
-        self.module = nn.ModuleList([nn.Linear(5, 5), nn.Linear(5, 5)])
-        self.parameters = list(self.module.parameters())
-        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0, momentum=0.9, weight_decay=5e-4)
-
-    def read(self, position, attempt):
-        x = torch.randn(5, generator=torch.Generator().manual_seed(position))
-        return position % 2, x
-
-    def losses(self, sample, device):
-        branch, x = sample
-        return (self.module[branch](x) - x).square().mean()[None]
+CHECKPOINT = "checkpoint.safetensors"
+MOMENTUM = "optimizer.momentum_buffer."
 
 
-def train(out, batch):
-    with process_group("gloo") as (rank, world):
-        run = Run(
-            out=out,
-            arguments={},
-            iterations=10,
-            batch=batch,
-            learning_rate=0.1,
-            device=torch.device("cpu"),
-            rank=rank,
-            world=world,
-        )
-        Trainer(Branches(), run).train()
+def run_in_two_processes(*command):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", *command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_processes_with_a_sample_each_train_like_one_with_both(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    train(one, 2)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", __file__, str(two)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment, timeout=60)
-    name = "checkpoint.safetensors"
-    expected, found = load_file(one / name), load_file(two / name)
+    branches.train(one, 2)
+    run_in_two_processes(branches.__file__, str(two))
+    expected, found = load_file(one / CHECKPOINT), load_file(two / CHECKPOINT)
     assert expected.keys() == found.keys()
     for key in expected:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-6, atol=1e-7)
 
 
-if __name__ == "__main__":
-    train(Path(sys.argv[1]), 1)
+def gradients_of(run, weights):
+    """After the first step, momentum is the gradient and the weight decay."""
+    checkpoint, before = load_file(run / CHECKPOINT), load_file(weights)
+    names = [name.removeprefix(MOMENTUM) for name in checkpoint if name.startswith(MOMENTUM)]
+    return {name: checkpoint[MOMENTUM + name] - 5e-4 * before[name] for name in names}
+
+
+def test_two_processes_have_the_gradients_of_one_with_both_images(tmp_path):
+    """Of the detector, for a frame of video and a still image."""
+    data, weights = make_small_data(tmp_path)
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_small(one, data, weights, iterations=1, batch=2)
+    options = f"--det {data} --weights {weights} --out {two} --from-scratch --iterations 1"
+    run_in_two_processes("-m", "hpvod", "train", str(data), *options.split(), "--device", "cpu")
+    expected, found = gradients_of(one, weights), gradients_of(two, weights)
+    assert expected.keys() == found.keys()
+    trained = [name for name, gradient in expected.items() if gradient.abs().max() > 1e-6]
+    for part in ("features.res5", "flow.", "embedding", "detection.rpn", "detection.rfcn"):
+        assert any(name.startswith(part) for name in trained)
+    for name, gradient in expected.items():
+        scale = max(gradient.abs().max().item(), 1e-3)
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-5 * scale)

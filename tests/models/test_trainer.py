@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hpvod.data import DataError
+from hpvod.tensor_file import WeightsError
 from hpvod.training.errors import TrainingError
 from hpvod.training.schedule import learning_rate
 from hpvod.training.trainer import Run, Trainer
@@ -44,7 +45,6 @@ class Line:
 
 
 def run_in(out, **changes):
-    out.mkdir(exist_ok=True)
     run = Run(
         out=out,
         arguments={"seed": 0, "learning_rate": 0.01},
@@ -126,10 +126,10 @@ def test_a_disk_that_is_full_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     Trainer(Line(), run_in(tmp_path, iterations=4)).train()
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
     monkeypatch.setattr(os, "fsync", _full)
-    with pytest.raises(TrainingError, match=r"No space left on device.*the one before is kept"):
+    with pytest.raises(WeightsError, match=r"No space left on device.*the one before is kept"):
         Trainer(Line(), run_in(tmp_path)).train()
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
 def _full(_):

@@ -1,0 +1,52 @@
+"""A task that gives one sample a gradient of the one layer, the next of the other.
+
+As a script, `branches.py OUT`, one of several processes that train it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hpvod.processes import process_group
+from hpvod.training.trainer import Run, Trainer
+
+
+class Branches:
+    terms = ("total",)
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.module = nn.ModuleList([nn.Linear(5, 5), nn.Linear(5, 5)])
+        self.parameters = list(self.module.parameters())
+        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0, momentum=0.9, weight_decay=5e-4)
+
+    def read(self, position, attempt):
+        x = torch.randn(5, generator=torch.Generator().manual_seed(position))
+        return position % 2, x
+
+    def losses(self, sample, device):
+        branch, x = sample
+        return (self.module[branch](x) - x).square().mean()[None]
+
+
+def train(out, batch):
+    with process_group("gloo") as (rank, world):
+        run = Run(
+            out=out,
+            arguments={},
+            iterations=10,
+            batch=batch,
+            learning_rate=0.1,
+            device=torch.device("cpu"),
+            rank=rank,
+            world=world,
+        )
+        Trainer(Branches(), run).train()
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), 1)

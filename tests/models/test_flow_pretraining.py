@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from hpvod.data import DataError, FlyingChairs, write_flow
+from hpvod.networks.flow import FLOW_SCALE, FlowNetwork
+from hpvod.tensor_file import WeightsError
+from hpvod.training.flow_pretraining import FlowSample, FlowTask, at_stride, mirrored, zoomed
+from hpvod.training.flow_weights import load_flow_weights, save_flow_weights
+
+from .random_data import random_image
+
+WIDTH = 0.0625
+CPU = torch.device("cpu")
+
+
+def network_of(seed=0, width=WIDTH, scale_channels=None):
+    torch.manual_seed(seed)
+    return FlowNetwork(width, scale_channels)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (75, 109)])
+def test_levels_are_flows_from_coarse_to_fine_and_end_with_the_networks(height, width):
+    network = network_of()
+    current, key = random_image(height, width, batch=2).split(1)
+    with torch.no_grad():
+        levels = network.levels(current, key)
+        flow = network(current, key).flow
+    expected = [(-(-height // s), -(-width // s)) for s in (128, 64, 32, 16, 16)]
+    assert [tuple(level.shape) for level in levels] == [(1, 2, *size) for size in expected]
+    torch.testing.assert_close(flow, levels[-1] * FLOW_SCALE)
+
+
+def test_at_stride_is_the_mean_around_every_stride_th_pixel():
+    flow = torch.zeros(1, 2, 9, 9)
+    flow[0, 0] = torch.arange(9.0)
+    flow[0, 1] = 10 * torch.arange(9.0)[:, None]
+    found = at_stride(flow, 4)
+    # Around pixels 0, 4 and 8: of 0..2, 2..6 and 6..8.
+    assert found[0, 0].tolist() == [[1, 4, 7]] * 3
+    assert found[0, 1].tolist() == [[10] * 3, [40] * 3, [70] * 3]
+
+
+@pytest.mark.parametrize("stride", [16, 32, 64, 128])
+@pytest.mark.parametrize("size", [(64, 96), (75, 109), (1, 1)])
+def test_at_stride_has_the_size_of_the_level_and_keeps_a_constant(stride, size):
+    found = at_stride(torch.full((1, 2, *size), 3.5), stride)
+    assert found.shape[2:] == tuple(-(-side // stride) for side in size)
+    torch.testing.assert_close(found, torch.full_like(found, 3.5))
+
+
+def moved(flow=(3.0, -2.0), size=(40, 56)):
+    """A smooth scene, the same a few pixels on, and that flow."""
+    height, width = size
+    scene = F.interpolate(random_image(8, 8), (height + 40, width + 40), mode="bicubic")[0]
+    dx, dy = (int(v) for v in flow)
+    current = scene[:, 20 : 20 + height, 20 : 20 + width]
+    # What lies at p in the current image lies at p + flow in the key image.
+    key = scene[:, 20 - dy : 20 - dy + height, 20 - dx : 20 - dx + width]
+    return FlowSample(current, key, torch.tensor(flow)[:, None, None].expand(2, *size).clone())
+
+
+def misfit(sample, border=8):
+    """The mean difference of the current image and the key image at p + flow."""
+    _, height, width = sample.current.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    x = (columns + sample.flow[0]) / (width - 1) * 2 - 1
+    y = (rows + sample.flow[1]) / (height - 1) * 2 - 1
+    found = F.grid_sample(
+        sample.key[None], torch.stack((x, y), -1)[None], "bilinear", align_corners=True
+    )
+    inner = slice(border, -border)
+    return (found[0] - sample.current)[:, inner, inner].abs().mean().item()
+
+
+def test_the_flow_of_an_augmented_sample_still_fits():
+    sample = moved()
+    other = moved((3.0, 2.0))
+    assert misfit(sample) < 0.1
+    # What a wrong sign would come to.
+    assert misfit(FlowSample(sample.current, sample.key, -sample.flow)) > 5
+    for changed in (
+        mirrored(sample),
+        zoomed(sample, 1.4, (0.0, 0.0)),
+        zoomed(sample, 1.4, (1.0, 0.5)),
+        mirrored(zoomed(other, 1.2, (0.3, 0.9))),
+    ):
+        assert changed.current.shape == changed.key.shape == sample.current.shape
+        assert misfit(changed) < 0.8
+
+
+def test_mirrored_twice_is_the_sample():
+    sample = moved()
+    again = mirrored(mirrored(sample))
+    for name in ("current", "key", "flow"):
+        assert torch.equal(getattr(again, name), getattr(sample, name))
+
+
+def test_zoomed_by_one_is_the_sample_and_by_more_a_corner_of_it():
+    sample = moved()
+    same = zoomed(sample, 1.0, (0.7, 0.2))
+    torch.testing.assert_close(same.current, sample.current)
+    torch.testing.assert_close(same.flow, sample.flow)
+    twice = zoomed(sample, 2.0, (0.0, 0.0))
+    torch.testing.assert_close(twice.flow, 2 * sample.flow)
+    mean = F.avg_pool2d(twice.current[None], 2)[0]
+    height, width = mean.shape[1:]
+    difference = mean - sample.current[:, :height, :width]
+    assert difference.abs().mean() < 1
+    far = zoomed(sample, 2.0, (1.0, 1.0))
+    mean = F.avg_pool2d(far.current[None], 2)[0]
+    assert (mean - sample.current[:, -height:, -width:]).abs().mean() < 1
+
+
+def write_chairs(folder, sample, count=2):
+    for number in range(1, count + 1):
+        for which, image in ((1, sample.current), (2, sample.key)):
+            pixels = (image + 128).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(folder / f"{number:05d}_img{which}.ppm")
+        write_flow(
+            folder / f"{number:05d}_flow.flo", sample.flow.permute(1, 2, 0).contiguous().numpy()
+        )
+    return FlyingChairs(folder, "all")
+
+
+def test_samples_depend_on_seed_position_and_attempt(tmp_path):
+    chairs = write_chairs(tmp_path, moved())
+    task = FlowTask(network_of(), chairs, seed=1)
+    again = FlowTask(network_of(), chairs, seed=1)
+    flows = [task.read(i, 0).flow for i in range(8)]
+    assert all(torch.equal(again.read(i, 0).flow, flow) for i, flow in enumerate(flows))
+    assert not torch.equal(task.read(0, 1).flow, flows[0])
+    assert not torch.equal(FlowTask(network_of(), chairs, seed=2).read(0, 0).flow, flows[0])
+    # Mirrored about every second time, and enlarged by up to a half.
+    to_the_left = [bool((flow[0] < 0).all()) for flow in flows]
+    assert any(to_the_left) and not all(to_the_left)
+    assert all(2.9 < flow[0].abs().mean() < 4.6 for flow in flows)
+    assert all(misfit(task.read(i, 0)) < 2 for i in range(8))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    chairs = write_chairs(tmp_path, moved(), count=1)
+    (tmp_path / "00001_img2.ppm").write_bytes(b"P6 56")
+    with pytest.raises(DataError, match=r"00001_img2\.ppm: cannot be read as an image"):
+        FlowTask(network_of(), chairs, seed=0).read(0, 0)
+
+
+def test_losses_are_end_point_errors_of_all_levels(tmp_path):
+    sample = moved((4.0, -3.0), (64, 96))
+    network = network_of()
+    task = FlowTask(network, write_chairs(tmp_path, sample), seed=0)
+    with torch.no_grad():  # A network that says (8, 0) pixels at every level.
+        for module in (network.flow, *(level.flow for level in network.decoder.values())):
+            module.weight.zero_()
+            module.bias.copy_(torch.tensor([8 / 40, 0.0]))
+        total, error = task.losses(sample, CPU).tolist()
+    assert error == pytest.approx(5)
+    assert total == pytest.approx((0.25 + 0.25 + 0.25 + 0.5 + 1) * 5 / 40)
+
+
+def test_all_is_trained_but_the_heads_for_q_and_the_scale(tmp_path):
+    sample = moved(size=(64, 96))
+    network = network_of(scale_channels=8)
+    task = FlowTask(network, write_chairs(tmp_path, sample), seed=0)
+    task.losses(sample, CPU)[0].backward()
+    reached = {name for name, p in network.named_parameters() if p.grad is not None}
+    own = {"quality.weight", "quality.bias", "scale.weight", "scale.bias"}
+    assert reached == {name for name, _ in network.named_parameters()} - own
+    assert len(task.parameters) == len(reached)
+
+
+def test_a_pair_is_learnt_by_heart(tmp_path):
+    sample = moved((6.0, -4.0), (64, 96))
+    task = FlowTask(network_of(), write_chairs(tmp_path, sample), seed=0)
+    for group in task.optimizer.param_groups:
+        group["lr"] = 1e-3
+    errors = []
+    for _ in range(40):
+        task.optimizer.zero_grad()
+        total, error = task.losses(sample, CPU)
+        total.backward()
+        task.optimizer.step()
+        errors.append(error.item())
+    assert errors[0] > 5
+    assert errors[-1] < 0.3 * errors[0]
+
+
+def test_weights_go_into_a_detectors_network_without_its_own_heads(tmp_path):
+    path = tmp_path / "flow.safetensors"
+    network, other = network_of(0), network_of(1, scale_channels=8)
+    own = {name: value.clone() for name, value in other.state_dict().items()}
+    save_flow_weights(network, path)
+    load_flow_weights(other, path)
+    for name, value in other.state_dict().items():
+        source = own if name.startswith(("quality.", "scale.")) else network.state_dict()
+        assert torch.equal(value, source[name])
+    images = random_image(64, 96, batch=2).split(1)
+    with torch.no_grad():
+        assert torch.equal(other(*images).flow, network(*images).flow)
+
+
+def test_weights_that_do_not_fit(tmp_path):
+    path = tmp_path / "flow.safetensors"
+    with pytest.raises(WeightsError, match=rf"^{path}: no such file$"):
+        load_flow_weights(network_of(), path)
+    save_flow_weights(network_of(width=0.125), path)
+    with pytest.raises(WeightsError, match=rf"^{path}: .*another architecture: encoder\.conv1"):
+        load_flow_weights(network_of(), path)
+    save_file({"weight": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match=rf"^{path}: is no file of pretrain-flow's$"):
+        load_flow_weights(network_of(), path)
+    path.write_bytes(b"\x00")
+    with pytest.raises(WeightsError, match=rf"^{path}: is not a safetensors file$"):
+        load_flow_weights(network_of(), path)
+    with pytest.raises(WeightsError, match=r"none.flow\.safetensors: cannot be written"):
+        save_flow_weights(network_of(), tmp_path / "none" / "flow.safetensors")
