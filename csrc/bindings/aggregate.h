@@ -43,15 +43,15 @@ inline void check_aggregate(const std::vector<Tensor>& features,
   check("embeddings", embeddings);
 }
 
-inline Tensor empty_aggregate(const Tensor& current) {
-  return empty_map(current, current.sizes(), Layout::kChannelsLast);
+inline Tensor empty_aggregate(const Tensor& current, Layout layout) {
+  return empty_map(current, current.sizes(), layout);
 }
 
-// The maps of an op, dense in channels_last: what the kernels read.
+// The maps of an op, dense in the layout that its kernel reads.
 class AggregateMaps {
  public:
   template <typename Dense>
-  AggregateMaps(const std::vector<Tensor>& maps, Dense dense) {
+  AggregateMaps(const std::vector<Tensor>& maps, Layout layout, Dense dense) {
     for (size_t i = 0; i < maps.size(); ++i) {
       // One map may be given more than once: a window is padded with its last frames.
       size_t same = 0;
@@ -60,7 +60,7 @@ class AggregateMaps {
       const auto strides = maps[i].strides(), others = maps[same].strides();
       maps_.push_back(same < i && std::equal(strides.begin(), strides.end(), others.begin())
                           ? maps_[same]
-                          : dense(maps[i], Layout::kChannelsLast));
+                          : dense(maps[i], layout));
       pointers_[i] = maps_[i].const_data_ptr();
     }
   }

@@ -8,9 +8,10 @@ Tensor aggregate(std::vector<Tensor> features, std::vector<Tensor> embeddings) {
   check_aggregate(features, embeddings);
   const Tensor& current = features.back();
   const torch::stable::accelerator::DeviceGuard guard(current.get_device_index());
-  const Tensor output = empty_aggregate(current);
+  const Tensor output = empty_aggregate(current, Layout::kChannelsLast);
   if (output.numel() > 0) {
-    const AggregateMaps feature_maps(features, dense), embedding_maps(embeddings, dense);
+    const AggregateMaps feature_maps(features, Layout::kChannelsLast, dense),
+        embedding_maps(embeddings, Layout::kChannelsLast, dense);
     const char* error = launch_aggregate(aggregate_params(current, embeddings.back(), feature_maps,
                                                           embedding_maps, features.size(), output),
                                          current_cuda_stream(current));

@@ -2,6 +2,7 @@
 #include "batched_nms.h"
 
 #include "../cpu/batched_nms.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -14,9 +15,8 @@ std::tuple<Tensor, Tensor> batched_nms(Tensor boxes, Tensor labels, Tensor order
   const Tensor workspace = empty_bytes(boxes, batched_nms_workspace_cpu(call.params));
   void* kept = workspace.mutable_data_ptr();
   const Range range = batched_nms_range(call.params);
-  torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-    batched_nms_cpu(call.params, kept, begin, end);
-  });
+  share_work(range,
+             [&](int64_t begin, int64_t end) { batched_nms_cpu(call.params, kept, begin, end); });
   return call.result();
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../cpu/transpose.h"
+#include "share_work.h"
 #include "stable_compat.h"
 
 namespace hpvod {
@@ -19,9 +20,7 @@ inline Tensor in_other_layout(const Tensor& map, Layout layout) {
                          map.const_data_ptr(),
                          result.mutable_data_ptr()};
   const Range range = transpose_range(params);
-  torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-    transpose_cpu(params, begin, end);
-  });
+  share_work(range, [&](int64_t begin, int64_t end) { transpose_cpu(params, begin, end); });
   return result;
 }
 

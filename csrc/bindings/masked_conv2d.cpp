@@ -2,6 +2,7 @@
 #include "masked_conv2d.h"
 
 #include "../cpu/masked_conv2d.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -20,9 +21,7 @@ void masked_conv2d(Tensor out, Tensor x, Tensor weight, std::optional<Tensor> bi
                   "masked_conv2d_: weight must come from pack_conv2d_weight, for maps of ",
                   "out's dtype and these channels and kernel");
   const Range range = masked_conv2d_range(params);
-  torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-    masked_conv2d_cpu(params, begin, end);
-  });
+  share_work(range, [&](int64_t begin, int64_t end) { masked_conv2d_cpu(params, begin, end); });
 }
 
 Tensor pack_conv2d_weight(Tensor weight) {

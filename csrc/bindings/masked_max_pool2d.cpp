@@ -2,6 +2,7 @@
 #include "masked_max_pool2d.h"
 
 #include "../cpu/masked_max_pool2d.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -11,9 +12,7 @@ void masked_max_pool2d(Tensor out, Tensor x, Tensor pixels, Tensor count, int64_
   const MaskedMaxPool2d params =
       check_masked_max_pool2d(out, x, pixels, count, kernel, stride, padding);
   const Range range = masked_max_pool2d_range(params);
-  torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-    masked_max_pool2d_cpu(params, begin, end);
-  });
+  share_work(range, [&](int64_t begin, int64_t end) { masked_max_pool2d_cpu(params, begin, end); });
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "ps_roi_pool.h"
 
 #include "../cpu/ps_roi_pool.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -17,13 +18,11 @@ Tensor ps_roi_pool(Tensor score_maps, Tensor rois, int64_t groups, int64_t strid
   const Tensor workspace = empty_bytes(score_maps, ps_roi_pool_workspace_cpu(params));
   void* sorted = workspace.mutable_data_ptr();
   const Range sort = ps_roi_sort_range(params);
-  torch::stable::parallel_for(0, sort.items, sort.grain, [&](int64_t begin, int64_t end) {
-    ps_roi_sort_cpu(params, sorted, begin, end);
-  });
+  share_work(sort,
+             [&](int64_t begin, int64_t end) { ps_roi_sort_cpu(params, sorted, begin, end); });
   const Range pool = ps_roi_pool_range(params);
-  torch::stable::parallel_for(0, pool.items, pool.grain, [&](int64_t begin, int64_t end) {
-    ps_roi_pool_cpu(params, sorted, begin, end);
-  });
+  share_work(pool,
+             [&](int64_t begin, int64_t end) { ps_roi_pool_cpu(params, sorted, begin, end); });
   return output;
 }
 

@@ -2,6 +2,7 @@
 #include "update_plan.h"
 
 #include "../cpu/update_plan.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -12,9 +13,8 @@ void update_plan(Tensor q, double tau, double gamma, std::optional<Tensor> key,
   const UpdatePlan params =
       check_update_plan(q, tau, gamma, key, sets, mask, is_key, changed, pixels, counts);
   update_mask_cpu(params);
-  torch::stable::parallel_for(0, params.set_count, 1, [&](int64_t begin, int64_t end) {
-    update_plan_cpu(params, begin, end);
-  });
+  share_work({params.set_count, 1},
+             [&](int64_t begin, int64_t end) { update_plan_cpu(params, begin, end); });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "../cpu/warp.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -18,9 +19,7 @@ Tensor warp(Tensor feature, Tensor flow, std::optional<Tensor> scale) {
   const WarpForward params{shape, feature.const_data_ptr(), flow.const_data_ptr(),
                            scale ? scale->const_data_ptr() : nullptr, output.mutable_data_ptr()};
   const Range range = warp_forward_range(shape);
-  torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-    warp_forward_cpu(params, begin, end);
-  });
+  share_work(range, [&](int64_t begin, int64_t end) { warp_forward_cpu(params, begin, end); });
   return output;
 }
 
@@ -38,8 +37,7 @@ std::tuple<Tensor, Tensor, Tensor> warp_backward(Tensor grad_output, Tensor feat
   const Tensor workspace = empty_bytes(feature, warp_backward_workspace_cpu(shape));
   const WarpBackward params = gradients.params(shape, feature, flow, scale, grad_output, workspace);
   const auto spread = [&](Range range, auto kernel) {
-    torch::stable::parallel_for(0, range.items, range.grain,
-                                [&](int64_t begin, int64_t end) { kernel(params, begin, end); });
+    share_work(range, [&](int64_t begin, int64_t end) { kernel(params, begin, end); });
   };
   if (need_feature) {
     warp_link_cpu(params);

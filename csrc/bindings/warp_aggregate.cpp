@@ -3,6 +3,7 @@
 
 #include "../cpu/warp_aggregate.h"
 #include "cpu_layout.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -13,16 +14,19 @@ Tensor warp_aggregate(Tensor key_feature, Tensor key_embedding, Tensor feature, 
   const WarpAggregateMaps maps{key_feature, key_embedding, feature,       embedding, flow,
                                mask,        own_feature,   own_embedding, scale};
   maps.check();
-  const Tensor output = maps.empty_output();
-  if (output.numel() > 0) {
-    const WarpAggregateMaps read = maps.as_read(dense_on_cpu);
-    const WarpAggregate params = read.params(output);
-    const Range range = warp_aggregate_range(params);
-    torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-      warp_aggregate_cpu(params, begin, end);
-    });
+  const Layout layout = layout_of(feature);
+  const Tensor output = maps.empty_output(layout);
+  if (output.numel() == 0) return output;
+  const WarpAggregateMaps read = maps.as_read(layout, dense_on_cpu);
+  const WarpAggregate params = read.params(output);
+  if (layout == Layout::kChannelsLast) {
+    share_work(warp_aggregate_range(params),
+               [&](int64_t begin, int64_t end) { warp_aggregate_cpu(params, begin, end); });
+  } else {
+    share_work(warp_aggregate_planes_range(params),
+               [&](int64_t begin, int64_t end) { warp_aggregate_planes_cpu(params, begin, end); });
   }
-  return dense_on_cpu(output, layout_of(feature));
+  return output;
 }
 
 }  // namespace

@@ -63,25 +63,25 @@ struct WarpAggregateMaps {
     if (scale) check_like("scale", *scale, feature);
   }
 
-  Tensor empty_output() const { return empty_map(feature, feature.sizes(), Layout::kChannelsLast); }
+  Tensor empty_output(Layout layout) const { return empty_map(feature, feature.sizes(), layout); }
 
-  // As the kernels read them, by a function such as `dense`.
+  // As a kernel reads them, by a function such as `dense`.
   template <typename Dense>
-  WarpAggregateMaps as_read(Dense dense) const {
-    const auto channels_last = [&](const Tensor& map) { return dense(map, Layout::kChannelsLast); };
+  WarpAggregateMaps as_read(Layout layout, Dense dense) const {
+    const auto in_layout = [&](const Tensor& map) { return dense(map, layout); };
     const auto or_null = [](const std::optional<Tensor>& map, auto convert) {
       return map ? std::optional<Tensor>(convert(*map)) : std::nullopt;
     };
     const auto contiguous = [](const Tensor& map) { return torch::stable::contiguous(map); };
-    return {channels_last(key_feature),
-            channels_last(key_embedding),
-            channels_last(feature),
-            channels_last(embedding),
+    return {in_layout(key_feature),
+            in_layout(key_embedding),
+            in_layout(feature),
+            in_layout(embedding),
             contiguous(flow),
             or_null(mask, contiguous),
-            or_null(own_feature, channels_last),
-            or_null(own_embedding, channels_last),
-            or_null(scale, channels_last)};
+            or_null(own_feature, in_layout),
+            or_null(own_embedding, in_layout),
+            or_null(scale, in_layout)};
   }
 
   // Of dense maps.

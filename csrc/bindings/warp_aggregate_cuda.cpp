@@ -11,9 +11,9 @@ Tensor warp_aggregate(Tensor key_feature, Tensor key_embedding, Tensor feature, 
                                mask,        own_feature,   own_embedding, scale};
   maps.check();
   const torch::stable::accelerator::DeviceGuard guard(feature.get_device_index());
-  const Tensor output = maps.empty_output();
+  const Tensor output = maps.empty_output(Layout::kChannelsLast);
   if (output.numel() > 0) {
-    const WarpAggregateMaps read = maps.as_read(dense);
+    const WarpAggregateMaps read = maps.as_read(Layout::kChannelsLast, dense);
     const char* error = launch_warp_aggregate(read.params(output), current_cuda_stream(feature));
     STD_TORCH_CHECK(!error, "warp_aggregate: ", error ? error : "");
   }

@@ -2,6 +2,7 @@
 #include "warp_pixels.h"
 
 #include "../cpu/warp_pixels.h"
+#include "share_work.h"
 
 namespace hpvod {
 namespace {
@@ -10,9 +11,7 @@ void warp_pixels(Tensor out, Tensor feature, Tensor flow, std::optional<Tensor> 
                  Tensor pixels, Tensor count, int64_t ratio) {
   const WarpPixels params = check_warp_pixels(out, feature, flow, scale, pixels, count, ratio);
   const Range range = warp_pixels_range(params);
-  torch::stable::parallel_for(0, range.items, range.grain, [&](int64_t begin, int64_t end) {
-    warp_pixels_cpu(params, begin, end);
-  });
+  share_work(range, [&](int64_t begin, int64_t end) { warp_pixels_cpu(params, begin, end); });
 }
 
 }  // namespace

@@ -5,10 +5,11 @@
 
 namespace hpvod {
 
-// Independent items [0, items). `grain`: those that are worth waking a thread for.
+// Independent items [0, items).
 struct Range {
   int64_t items;
-  int64_t grain;
+  int64_t grain;         // those that are worth waking a thread for
+  int64_t together = 1;  // neighbours that read the same, and so better stay with one thread
 };
 
 }  // namespace hpvod

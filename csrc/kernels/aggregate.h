@@ -10,7 +10,8 @@ namespace hpvod {
 
 constexpr int kMaxAggregateFrames = 64;  // CUDA kernels take the pointers by value
 
-// Every map is dense in channels_last and of one dtype; the current frame's come last.
+// Every map is dense in channels_last (the CPU has kernels for contiguous ones too) and of one
+// dtype; the current frame's come last.
 struct Aggregate {
   int64_t frames;              // T
   int64_t pixels;              // N * H * W

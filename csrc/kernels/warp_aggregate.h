@@ -8,7 +8,8 @@
 
 namespace hpvod {
 
-// Every map is dense in channels_last, the flow contiguous.
+// Every map is dense in channels_last (the CPU has kernels for contiguous ones too), the flow
+// contiguous.
 struct WarpAggregate {
   int64_t batch;               // N
   int64_t channels;            // C

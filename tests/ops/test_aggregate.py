@@ -187,9 +187,14 @@ def test_embeddings_without_channels_weigh_all_alike(backend_device: torch.devic
     assert torch.equal(aggregate(features, embeddings), 0.5 * features[0] + 0.5 * features[1])
 
 
-def test_result_does_not_depend_on_the_threads_or_the_layout() -> None:
-    features = [torch.randn(1, 70, 30, 41) for _ in range(3)]
-    embeddings = [torch.randn(1, 45, 30, 41) for _ in range(3)]
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", [(70, 45), (150, 210), (5, 3)], ids=str)
+def test_result_does_not_depend_on_the_threads_or_the_layout(
+    channels: tuple[int, int], dtype: torch.dtype
+) -> None:
+    features, embeddings = (
+        [torch.randn(2, count, 30, 41, dtype=dtype) for _ in range(3)] for count in channels
+    )
     threads, results = torch.get_num_threads(), []
     for layout in LAYOUTS:
         for count in (1, 2, 3):

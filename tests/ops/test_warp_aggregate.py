@@ -246,11 +246,17 @@ def test_embeddings_without_channels_weigh_alike(backend_device: torch.device) -
     torch.testing.assert_close(evaluate(warp_aggregate, inputs), expected, rtol=1e-13, atol=1e-14)
 
 
-def test_result_does_not_depend_on_the_threads_or_the_layout() -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("masked", [False, True])
+def test_result_does_not_depend_on_the_threads_or_the_layout(
+    masked: bool, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
     inputs = some_inputs(
-        torch.device("cpu"), dtype=torch.float32, size=(30, 41), channels=(700, 450)
+        torch.device("cpu"), dtype=dtype, size=(30, 41), channels=(700, 450), masked=masked
     )
+    # Some neighbours move alike, others not.
+    inputs.flow[..., :20] = inputs.flow[..., :1, :1]
     threads, results = torch.get_num_threads(), []
     for layout in LAYOUTS:
         for count in (1, 2, 3):

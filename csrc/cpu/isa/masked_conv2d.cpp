@@ -82,29 +82,42 @@ std::vector<Chunk> chunks_of(int64_t taps, int64_t channels) {
   return chunks;
 }
 
-// How the work is cut: into panels of output channels, and blocks of tiles of pixels. A thread
-// takes neighbouring items. Numbered block by block, they are few blocks, each of whose rows is
-// then found and read by one thread alone. But weights that no second-level cache holds are most of
-// what is read for few pixels: numbered panel by panel, they are few panels, and every thread reads
-// its own part of the weights.
+// How the work is cut: into blocks of tiles of pixels, and groups of panels of output channels. An
+// item is a panel of a group and block; they are numbered group by group, and in each block by
+// block. Where all weights stay in a second-level cache, there is one group, and a block's rows are
+// read once. Else weights are most of what is read for few pixels: by groups, every thread reads
+// its own part of them.
 struct Cut {
   int64_t panels;
+  int64_t panels_of_group;
   int64_t tiles_of_block;
   int64_t blocks;
-  bool by_block;
+
+  int64_t items() const { return ceil_divide(panels, panels_of_group) * items_of_group(); }
 
   // Calls compute(block, panel, panel_end) for the items [begin, end).
   template <typename Compute>
   void for_each(int64_t begin, int64_t end, Compute compute) const {
-    for (int64_t b = 0; b < blocks; ++b) {
-      const auto panel_of = [&](int64_t item) {
-        return by_block ? std::clamp<int64_t>(item - b * panels, 0, panels)
-                        : ceil_divide(std::max<int64_t>(0, item - b), blocks);
-      };
-      const int64_t panel = panel_of(begin), panel_end = panel_of(end);
-      if (panel < panel_end) compute(b, panel, panel_end);
+    while (begin < end) {
+      const int64_t group = begin / items_of_group(), within = begin % items_of_group();
+      const int64_t whole = within == 0 ? (end - begin) / items_of_group() : 0;
+      const int64_t first = group * panels_of_group;
+      if (whole) {  // groups together, so that they read rows once
+        const int64_t last = std::min(panels, first + whole * panels_of_group);
+        for (int64_t b = 0; b < blocks; ++b) compute(b, first, last);
+        begin += whole * items_of_group();
+      } else {
+        const int64_t b = within / panels_of_group, panel = within % panels_of_group;
+        const int64_t count = std::min(end - begin, panels_of_group - panel);
+        const int64_t last = std::min(panels, first + panel + count);
+        if (first + panel < last) compute(b, first + panel, last);
+        begin += count;
+      }
     }
   }
+
+ private:
+  int64_t items_of_group() const { return blocks * panels_of_group; }
 };
 
 template <typename T>
@@ -115,7 +128,10 @@ Cut cut_of(const MaskedConv2d& params) {
   const int64_t panels = ceil_divide(shape.out_channels, kPanel<T>);
   const int64_t weights = panels * kPanel<T> * shape.in_channels * shape.kernel_height *
                           shape.kernel_width * static_cast<int64_t>(sizeof(accumulate_t<T>));
-  return {panels, blocks ? ceil_divide(tiles, blocks) : 0, blocks, weights <= kCachedWeights};
+  // The rows of a block overlap but for a kernel of 1x1.
+  const int64_t group = weights <= kCachedWeights ? panels : shape.kernel_width > 1 ? 4 : 8;
+  return {panels, std::max<int64_t>(1, std::min(group, panels)),
+          blocks ? ceil_divide(tiles, blocks) : 0, blocks};
 }
 
 // What a pixel of a tile reads and where its sums go.
@@ -461,8 +477,8 @@ Range masked_conv2d_range(const MaskedConv2d& params) {
     const int64_t work = cut.tiles_of_block * kRows * kPanel<T> * params.shape.kernel_height *
                          params.shape.kernel_width * params.shape.in_channels;
     // Half a million multiplications take longer than waking a thread.
-    return Range{cut.panels * cut.blocks,
-                 std::max<int64_t>(1, (1 << 19) / std::max<int64_t>(1, work))};
+    return Range{cut.items(), std::max<int64_t>(1, (1 << 19) / std::max<int64_t>(1, work)),
+                 cut.panels_of_group};
   });
 }
 

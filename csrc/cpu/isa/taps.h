@@ -86,7 +86,9 @@ HPVOD_INLINE void warp_row(const Taps<T>& taps, const TapRows<T>& tap, int64_t c
                            const T* scale, T* output) {
   const auto single = [&](int64_t c, int64_t count) {
     Vector<T> value = taps.weight[0] * load(tap.row[0] + c, count);
-    for (int k = 1; k < 4; ++k) value += taps.weight[k] * load(tap.row[k] + c, count);
+    for (int k = 1; k < 4; ++k) {
+      value = multiply_add(Vector<T>{} + taps.weight[k], load(tap.row[k] + c, count), value);
+    }
     if (kScaled) value *= load(scale + c, count);
     store(output + c, value, count);
   };
