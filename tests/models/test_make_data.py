@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from hpvod.commands.make_data import make_data as command
 from hpvod.data.clip import DataError, read_image
 from hpvod.data.flying_chairs import FlyingChairs
-from hpvod.data.imagenet import ImageNetVID
+from hpvod.data.imagenet import ImageNetDET, ImageNetVID
 from hpvod.synthetic import SYNTHETIC_CLASSES, make_clip
 from hpvod.synthetic import make as making
 from hpvod.synthetic import write as writing
 from hpvod.synthetic.make import Order, make_data
 
-ORDER = Order(train=2, val=2, frames=3, size=(64, 80), pairs=11, seed=7)
+ORDER = Order(train=2, val=2, frames=3, stills=2, size=(64, 80), pairs=11, seed=7)
 
 app = typer.Typer()
 app.command()(command)
@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "new"
     made: list[int] = []
     make_data(root, ORDER, 1, made.append)
-    assert sum(made) == 4 * 3 + 11 * 2
+    assert sum(made) == 4 * 3 + 2 + 11 * 2
     return root
 
 
@@ -53,7 +53,7 @@ def test_the_same_from_two_processes(data: Path, tmp_path: Path) -> None:
 
 def test_the_folder_holds_nothing_else(data: Path) -> None:
     files = list(digests(data))
-    assert len(files) == 2 * 4 * 3 + 11 * 3 + 1 + 2 + 1
+    assert len(files) == 2 * (4 * 3 + 2) + 11 * 3 + 1 + 3 + 1
     assert not [name for name in files if name.endswith(".part")]
 
 
@@ -72,6 +72,21 @@ def test_imagenet_vid_reads_it_back(data: Path, split: str) -> None:
                 np.testing.assert_array_equal(getattr(read, name), getattr(wanted, name))
             error = abs(read_image(frame.image).astype(int) - picture.astype(int))
             assert error.mean() < 12  # JPEG's, of noisy colours
+
+
+def test_imagenet_det_reads_the_stills_back(data: Path) -> None:
+    dataset = ImageNetDET(data, "train")
+    assert [clip.name for clip in dataset.clips] == ["train/still_000000", "train/still_000001"]
+    for clip, seed in zip(
+        dataset.clips, np.random.SeedSequence(7).spawn(4)[3].spawn(2), strict=True
+    ):
+        made = make_clip(seed, 1, (64, 80))
+        (frame,) = clip.frames
+        read = dataset.annotation(frame)
+        np.testing.assert_array_equal(read.boxes, made.annotations[0].boxes)
+        np.testing.assert_array_equal(read.labels, made.annotations[0].labels)
+        error = abs(read_image(frame.image).astype(int) - made.frames[0].astype(int))
+        assert error.mean() < 12
 
 
 def test_lists_are_written_as_imagenet_writes_them(data: Path) -> None:
@@ -95,7 +110,7 @@ def test_flying_chairs_reads_it_back(data: Path) -> None:
 
 
 def test_more_training_clips_change_no_validation_clip(data: Path, tmp_path: Path) -> None:
-    make_data(tmp_path, Order(train=0, val=1, frames=3, size=(64, 80), pairs=0, seed=7), 1)
+    make_data(tmp_path, Order(train=0, val=1, frames=3, stills=0, size=(64, 80), pairs=0, seed=7), 1)
     image = Path("Data/VID/val/val_00000/000001.JPEG")
     assert (tmp_path / image).read_bytes() == (data / image).read_bytes()
     assert not (tmp_path / "FlyingChairs").exists()
@@ -157,7 +172,7 @@ SMALL = ("--train", 1, "--val", 1, "--frames", 1, "--size", "64x80", "--processe
 def test_command(tmp_path: Path) -> None:
     code, stderr = run(tmp_path / "new", *SMALL, "--flow", 1)
     assert code == 0
-    assert stderr == f"{tmp_path / 'new'}: 1 + 1 clips of 1 frames, 1 pairs\n"
+    assert stderr == f"{tmp_path / 'new'}: 1 + 1 clips of 1 frames, 0 stills, 1 pairs\n"
     assert len(ImageNetVID(tmp_path / "new", "val").clips) == 1
 
 

@@ -17,6 +17,7 @@ def make_data(
     train: Annotated[int, typer.Option(min=0, help="Clips to train on.")] = 200,
     val: Annotated[int, typer.Option(min=0, help="Clips to evaluate on.")] = 40,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 32,
+    stills: Annotated[int, typer.Option(min=0, help="Still images to train on.")] = 0,
     size: Annotated[str, typer.Option(metavar="HxW", help="Pixels of a frame.")] = "288x384",
     seed: Annotated[int, typer.Option(min=0, help="Another seed makes other data.")] = 0,
     flow: Annotated[
@@ -32,8 +33,8 @@ def make_data(
     """Make synthetic videos with boxes, tracks and flow, in the layouts of the public data sets.
 
     Textured objects of 8 classes over moving backgrounds, at times blurred, defocused, turned or
-    hidden. ImageNet VID's layout, and Flying Chairs' in OUT/FlyingChairs. A seed always makes the
-    same files.
+    hidden. ImageNet VID's layout, and for still images DET's, and Flying Chairs' in
+    OUT/FlyingChairs. A seed always makes the same files.
     """
     from hpvod.data.clip import DataError
     from hpvod.synthetic.clip import LEAST_SIDE
@@ -42,12 +43,12 @@ def make_data(
     numbers = re.fullmatch(r"(\d+)x(\d+)", size)
     if not numbers or min(map(int, numbers.groups())) < LEAST_SIDE:
         _fail(f"--size: must be HEIGHTxWIDTH, each {LEAST_SIDE} or more, not {size!r}")
-    if not train + val + flow:
-        _fail("nothing to make: give --train, --val or --flow")
+    if not train + val + stills + flow:
+        _fail("nothing to make: give --train, --val, --stills or --flow")
     height, width = map(int, numbers.groups())
-    order = Order(train, val, frames, (height, width), flow, seed)
+    order = Order(train, val, frames, stills, (height, width), flow, seed)
     bar = progress_bar()
-    task = bar.add_task("frames", total=(train + val) * frames + 2 * flow)
+    task = bar.add_task("frames", total=(train + val) * frames + stills + 2 * flow)
     try:
         with bar:
             make_data(
@@ -61,7 +62,8 @@ def make_data(
     except KeyboardInterrupt as error:
         typer.echo(f"hpvod: interrupted; {out} is unfinished, its files are whole", err=True)
         raise typer.Exit(130) from error
-    typer.echo(f"{out}: {train} + {val} clips of {frames} frames, {flow} pairs", err=True)
+    made = f"{train} + {val} clips of {frames} frames, {stills} stills, {flow} pairs"
+    typer.echo(f"{out}: {made}", err=True)
 
 
 def _fail(message: str) -> NoReturn:

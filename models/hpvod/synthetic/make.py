@@ -15,7 +15,7 @@ import numpy as np
 
 from hpvod.data.clip import DataError
 from hpvod.synthetic.clip import make_clip, make_pair
-from hpvod.synthetic.write import write_clip, write_file, write_lists, write_pair
+from hpvod.synthetic.write import write_clip, write_file, write_lists, write_pair, write_still
 
 _VAL_PAIR_EVERY = 10
 
@@ -28,6 +28,7 @@ class Order:
         train: clips to train on.
         val: clips to evaluate on.
         frames: of each clip.
+        stills: images to train on.
         size: height and width of a frame in pixels.
         pairs: of frames with flow; every tenth is for validation.
         seed: decides everything.
@@ -36,6 +37,7 @@ class Order:
     train: int
     val: int
     frames: int
+    stills: int
     size: tuple[int, int]
     pairs: int
     seed: int
@@ -46,14 +48,14 @@ def make_data(
 ) -> None:
     """Makes `order` in the folder `root`, the same whatever the number of processes.
 
-    ImageNet VID's layout, with the class names in classes.txt; the pairs in Flying Chairs' layout
-    in the folder FlyingChairs. The lists are written last: without them the data are unfinished.
+    ImageNet VID's and DET's layouts, with the class names in classes.txt; the pairs in Flying
+    Chairs' layout in the folder FlyingChairs. The lists are written last: without them the data are unfinished.
 
     Args:
         root: a folder that is new or empty.
         order: what to make.
         processes: that share the work, 1 or more.
-        done: called with the frames of each clip or pair that is on disk.
+        done: called with the frames of each clip, still or pair that is on disk.
 
     Raises:
         DataError: `root` is not empty or cannot be written, the disk is full, or a process died.
@@ -71,17 +73,18 @@ def make_data(
             split: [f"{split}_{number:05d}" for number in range(count)]
             for split, count in (("train", order.train), ("val", order.val))
         }
-        _run(_tasks(root, order, clips), processes, done)
+        stills = [f"still_{number:06d}" for number in range(order.stills)]
+        _run(_tasks(root, order, clips, stills), processes, done)
         if order.pairs:
             numbers = range(1, order.pairs + 1)
             kinds = "".join(f"{2 if number % _VAL_PAIR_EVERY == 0 else 1}\n" for number in numbers)
             write_file(chairs / "FlyingChairs_train_val.txt", kinds.encode())
-        write_lists(root, order.frames, clips)
+        write_lists(root, order.frames, clips, stills)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One clip or pair, which depends on nothing but its seed."""
+    """One clip, still or pair, which depends on nothing but its seed."""
 
     root: Path
     order: Order
@@ -94,15 +97,20 @@ class _Task:
             pair = make_pair(self.seed, self.order.size)
             write_pair(self.root / "FlyingChairs", int(self.name), pair)
             return 2
+        if self.split == "stills":
+            write_still(self.root, self.name, make_clip(self.seed, 1, self.order.size))
+            return 1
         clip = make_clip(self.seed, self.order.frames, self.order.size)
         write_clip(self.root, self.split, self.name, clip)
         return self.order.frames
 
 
-def _tasks(root: Path, order: Order, clips: dict[str, list[str]]) -> Iterator[_Task]:
+def _tasks(
+    root: Path, order: Order, clips: dict[str, list[str]], stills: list[str]
+) -> Iterator[_Task]:
     # A seed sequence for each kind: more training clips leave the validation clips as they were.
     pairs = [str(number) for number in range(1, order.pairs + 1)]
-    names = {"train": clips["train"], "val": clips["val"], "pairs": pairs}
+    names = {"train": clips["train"], "val": clips["val"], "pairs": pairs, "stills": stills}
     sequences = np.random.SeedSequence(order.seed).spawn(len(names))
     for sequence, (split, members) in zip(sequences, names.items(), strict=True):
         for seed, name in zip(sequence.spawn(len(members)), members, strict=True):

@@ -1,4 +1,4 @@
-"""Clips in ImageNet VID's layout on disk, pairs in Flying Chairs'; every file is whole."""
+"""ImageNet VID's and DET's layout on disk, and Flying Chairs'; every file is whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 from PIL import Image
 
 from hpvod.data.clip import Annotation
@@ -34,21 +35,39 @@ def write_clip(root: Path, split: str, name: str, clip: SyntheticClip) -> None:
     images.mkdir(parents=True)
     annotations.mkdir(parents=True)
     for index, (frame, annotation) in enumerate(zip(clip.frames, clip.annotations, strict=True)):
-        image = io.BytesIO()
-        Image.fromarray(frame).save(image, "JPEG", quality=_JPEG_QUALITY)
-        write_file(images / f"{index:06d}.JPEG", image.getvalue())
-        write_file(annotations / f"{index:06d}.xml", _to_xml(annotation, name, index))
+        write_file(images / f"{index:06d}.JPEG", _to_jpeg(frame))
+        write_file(annotations / f"{index:06d}.xml", _to_xml(annotation, name, f"{index:06d}"))
 
 
-def write_lists(root: Path, frames: int, clips: dict[str, list[str]]) -> None:
-    """Writes ImageSets/VID and classes.txt, without which there is no data set.
+def write_still(root: Path, name: str, still: SyntheticClip) -> None:
+    """Writes Data/DET/train/<name>.JPEG and Annotations/DET/train/<name>.xml.
 
-    As in ImageNet's own, a line of train.txt names a clip, one of val.txt a frame.
+    Args:
+        root: of the data set.
+        name: of the image.
+        still: a clip of one frame.
+
+    Raises:
+        OSError: as of `write_clip`.
+    """
+    image = root / "Data" / "DET" / "train" / f"{name}.JPEG"
+    annotation = root / "Annotations" / "DET" / "train" / f"{name}.xml"
+    for path in (image, annotation):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(image, _to_jpeg(still.frames[0]))
+    write_file(annotation, _to_xml(still.annotations[0], "train", name))
+
+
+def write_lists(root: Path, frames: int, clips: dict[str, list[str]], stills: list[str]) -> None:
+    """Writes ImageSets and classes.txt, without which there is no data set.
+
+    As in ImageNet's own, a line of VID's train.txt names a clip, one of its val.txt a frame.
 
     Args:
         root: of the data set.
         frames: of each clip.
         clips: names of each split's clips.
+        stills: names of the still images.
 
     Raises:
         OSError: as of `write_clip`.
@@ -59,6 +78,11 @@ def write_lists(root: Path, frames: int, clips: dict[str, list[str]]) -> None:
     images = [f"{clip}/{index:06d}" for clip in clips["val"] for index in range(frames)]
     numbered = (f"{image} {number}" for number, image in enumerate(images, start=1))
     write_file(folder / "val.txt", _lines(numbered))
+    if stills:
+        folder = root / "ImageSets" / "DET"
+        folder.mkdir()
+        numbered = (f"{still} {number}" for number, still in enumerate(stills, start=1))
+        write_file(folder / "train.txt", _lines(numbered))
     write_file(root / "classes.txt", _lines(SYNTHETIC_CLASSES))
 
 
@@ -101,10 +125,16 @@ def write_file(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _to_xml(annotation: Annotation, folder: str, index: int) -> bytes:
+def _to_jpeg(frame: np.ndarray) -> bytes:
+    image = io.BytesIO()
+    Image.fromarray(frame).save(image, "JPEG", quality=_JPEG_QUALITY)
+    return image.getvalue()
+
+
+def _to_xml(annotation: Annotation, folder: str, filename: str) -> bytes:
     root = ElementTree.Element("annotation")
     _add(root, "folder", folder)
-    _add(root, "filename", f"{index:06d}")
+    _add(root, "filename", filename)
     _add(ElementTree.SubElement(root, "source"), "database", "hpvod make-data")
     size = ElementTree.SubElement(root, "size")
     _add(size, "width", annotation.size[1])
