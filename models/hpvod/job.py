@@ -130,6 +130,5 @@ class Job:
         cell = None
         if shown.mask:
             width, height = self.reader.size
-            image_height, image_width = Preprocess(shown.config).image_size(height, width)
-            cell = 16 * width / image_width, 16 * height / image_height
+            cell = Preprocess(shown.config).cell(height, width)
         return draw(frame, result, shown.config.classes, cell)

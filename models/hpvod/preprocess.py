@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpvod.config import ModelConfig
+from hpvod.networks.feature import STRIDE
 from hpvod.transfer import to_device
 
 Frame = NDArray[np.uint8] | Tensor
@@ -47,6 +48,15 @@ class Preprocess:
                 f"the networks need at least {SMALLEST_SIDE} pixels a side"
             )
         return size
+
+    def cell(self, height: int, width: int) -> tuple[float, float]:
+        """(width, height) of a position of U, in pixels of a frame of the given size.
+
+        Raises:
+            ValueError: as `image_size` does.
+        """
+        image_height, image_width = self.image_size(height, width)
+        return STRIDE * width / image_width, STRIDE * height / image_height
 
     def __call__(self, frame: Frame, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The network input of one frame.

@@ -133,3 +133,12 @@ def test_class_colours_differ() -> None:
         for first, second in combinations(colours, 2)
     )
     assert distance > 20
+
+
+def test_what_there_is_lies_below_what_was_found() -> None:
+    truth = [[40.0, 60.0, 120.0, 130.0]]
+    drawn = draw(grey(400, 400), result([[60, 60, 120, 130]]), NAMES, truth=truth)
+    assert (drawn[61:130, 40] == (255, 255, 255)).all()
+    assert tuple(drawn[100, 41]) == (0, 0, 0)  # the dark edge of a line of one pixel
+    assert tuple(drawn[100, 42]) == (100, 100, 100)
+    assert tuple(drawn[100, 120]) == class_colour(0)

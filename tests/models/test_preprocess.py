@@ -39,6 +39,13 @@ def test_image_size(frame, image):
     assert Preprocess(ModelConfig()).image_size(*frame) == image
 
 
+def test_cell():
+    # 720 x 1280 becomes 562 x 1000: 16 of its pixels are so many of the frame's.
+    width, height = Preprocess(ModelConfig()).cell(720, 1280)
+    assert width == pytest.approx(16 * 1.28)
+    assert height == pytest.approx(16 * 720 / 562)
+
+
 def test_a_frame_of_the_right_size_is_only_shifted():
     _, preprocess = small(40, 100)
     frame = random_frame(40, 57)
