@@ -23,7 +23,7 @@ def motion_of(boxes, frames=None, tracks=None, clips=None):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "group"), [(1, "slow"), (2, "medium"), (5, "medium"), (9, "fast")]
+    ("pixels", "group"), [(1, "slow"), (4, "medium"), (8, "medium"), (12, "fast")]
 )
 def test_three_frames_of_each_group(pixels, group):
     found = motion_of(moving(pixels, 3))

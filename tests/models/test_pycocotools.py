@@ -76,6 +76,7 @@ def test_the_same_average_precisions(seed):
     )
     # Three detections around each box, some of them good, some of another class.
     near = np.repeat(boxes, 3, 0) + random.normal(0, 10, (3 * count, 4))
+    near[:, 2:] = np.maximum(near[:, 2:], near[:, :2])
     labels = np.where(
         random.random(3 * count) < 0.8, np.repeat(truth.labels, 3), random.integers(0, CLASSES)
     )

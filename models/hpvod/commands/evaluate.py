@@ -162,7 +162,7 @@ def _evaluate(
 
     with process_group("gloo", _PATIENCE) as (rank, world), _skips_named(rank):
         if detections is not None:
-            find = partial(load_run_of, dataset, detections)
+            find: Callable[[], Run | None] = partial(load_run_of, dataset, detections)
         else:
             assert out is not None  # by _check_options
             find = _detection(dataset, model, out, skipped, rank, world)

@@ -38,7 +38,7 @@ class MissWeights:
             float64 [M], 0 to 1, for each group.
         """
         total = max(len(self._frames), 1)
-        weights = {
+        weights: dict[str, DoubleArray] = {
             name: np.full(len(frames), counted.sum() / total)
             for name, counted in self._groups.items()
         }
