@@ -212,6 +212,10 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
 
 
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 def annotated(data: Path) -> list[Path]:
     files = sorted((data / "Annotations" / "VID" / "train").rglob("*.xml"))
     return [path for path in files if "<object>" in path.read_text()]
@@ -228,7 +232,7 @@ def images(data: Path) -> list[Path]:
         (annotated, truncate, r"\.xml: is damaged or not XML"),
         (annotated, Path.unlink, r"\.xml: no such file"),
         (images, truncate, r"\.JPEG: cannot be read as an image"),
-        (images, Path.unlink, r"\.JPEG: cannot be read as an image \(no such file\)"),
+        (images, empty, r"\.JPEG: cannot be read as an image"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_and_skipped(

@@ -32,6 +32,7 @@ def test_an_exception_leaves_the_old_file_alone(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with whole_file(path) as unfinished:
+        unfinished.write_text("old")
         left = unfinished
     left.write_text("a part of something longer")
     with whole_file(path) as unfinished:
