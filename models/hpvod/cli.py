@@ -22,6 +22,7 @@ from hpvod.commands.choices import (
     choose_method,
     load_network,
 )
+from hpvod.commands.demo import demo
 from hpvod.commands.evaluate import evaluate
 from hpvod.commands.make_data import make_data
 from hpvod.commands.pretrain_flow import pretrain_flow
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from hpvod.model import HPVODModel
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (make_data, pretrain_flow, train):
+for command in (demo, make_data, pretrain_flow, train):
     app.command()(command)
 app.command("eval")(evaluate)
 

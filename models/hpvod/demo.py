@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +20,7 @@ from hpvod.evaluation.table import Results, results_of
 from hpvod.evaluation.truth import read_truth
 from hpvod.method import PRESETS, Method
 from hpvod.model import HPVODModel
+from hpvod.operations import multiply_adds, runs_a_frame
 from hpvod.preprocess import Preprocess
 from hpvod.synthetic import SYNTHETIC_CLASSES, SyntheticClip, make_clip
 from hpvod.video_writer import VideoWriter
@@ -31,6 +33,21 @@ SIZE = 288, 384
 
 _RATE = Fraction(25)
 _SEEDS = 0xDE40  # no data set's seeds begin with it
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a method comes to.
+
+    Attributes:
+        results: how exact it was.
+        run: how it went.
+        multiply_adds: of the networks, a frame on the mean.
+    """
+
+    results: Results
+    run: RunStatistics
+    multiply_adds: float
 
 
 class Demo:
@@ -48,7 +65,7 @@ class Demo:
             video: the .mp4 to write.
         """
         self.frames = 0
-        self._names = model.config.classes
+        self._config = model.config
         self._cell = Preprocess(model.config).cell(*SIZE)
         self._sides = [_Side(model, method) for method in METHODS]
         self._video = video
@@ -75,14 +92,18 @@ class Demo:
                 self._shown.add(clip, self._video)
                 self._write(writer, clip, found)
 
-    def compare(self) -> dict[str, tuple[Results, RunStatistics]]:
-        """How exact each method was in all of the clips, and what that took."""
+    def compare(self) -> dict[str, Compared]:
+        """What each method comes to in all of the clips."""
         truth, usable = read_truth(self._shown, Skipped())
+        networks = multiply_adds(self._config, Preprocess(self._config).image_size(*SIZE))
+        lengths = [len(clip.frames) for clip in self._shown.clips]
         compared = {}
         for side in self._sides:
             detections = side.columns.detections()
             results = results_of(detections, truth, usable, SYNTHETIC_CLASSES)
-            compared[side.method.name] = results, side.columns.statistics()
+            run = side.columns.statistics()
+            runs = runs_a_frame(side.method, lengths, run.key_frames / run.frames, run.updated)
+            compared[side.method.name] = Compared(results, run, networks.dot(runs))
         return compared
 
     def _write(
@@ -91,7 +112,7 @@ class Demo:
         headings = [side.heading() for side in self._sides]
         for frame, annotation, *results in zip(clip.frames, clip.annotations, *found, strict=True):
             halves = list(zip(headings, results, strict=True))
-            picture = side_by_side(frame, halves, annotation, self._names, self._cell)
+            picture = side_by_side(frame, halves, annotation, self._config.classes, self._cell)
             writer.write(picture, float(self.frames / _RATE))
             self.frames += 1
 

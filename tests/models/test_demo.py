@@ -51,8 +51,14 @@ def test_what_is_written(tmp_path: Path, weights: Path) -> None:
     code, stdout, stderr = run(out, "--weights", weights, *FEW)
     assert code == 0
     assert stderr == f"{out}/demo.mp4: 6 frames; {out}/demo.json: the figures\n"
-    assert "per_frame" in stdout
-    assert "c3" in stdout
+    rows = {
+        cells[0]: cells[1:]
+        for line in stdout.splitlines()
+        if len(cells := [cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")])
+        == 3
+    }
+    assert rows[""] == ["per_frame", "c3"]
+    assert (rows["key frames"][0], rows["updated"][0]) == ("100.0%", "100.0%")
     video = read_video(out / "demo.mp4")
     assert [round(25 * time) for _, time in video] == list(range(6))
     assert video[0][0].shape == (2 * 288 + 32, 2 * 2 * 384, 3)
@@ -63,8 +69,12 @@ def test_what_is_written(tmp_path: Path, weights: Path) -> None:
     for of in figures["methods"].values():
         assert of["frames"] == 6
         assert of["milliseconds"] > 0
+        assert of["multiply_adds"] > 1e6
         assert sorted(of["mean_ap"]) == ["all", "fast", "medium", "slow"]
     baseline, c3 = figures["methods"].values()
+    for name, group in {"mAP": "all", "mAP, fast": "fast"}.items():
+        means = [of["mean_ap"][group] for of in (baseline, c3)]
+        assert rows[name] == ["-" if mean is None else f"{mean:.1%}" for mean in means]
     assert (baseline["key_frames"], baseline["updated"]) == (6, 1)
     assert 2 <= c3["key_frames"] <= 6  # each clip begins with one
 
@@ -109,12 +119,12 @@ def test_the_figures_are_those_of_the_detections(
     assert run.frames == 8
     assert len(calls) == 2 * 8
     compared = run.compare()
-    late, exact = compared["per_frame"][0], compared["c3"][0]
+    late, exact = compared["per_frame"].results, compared["c3"].results
     boxes = sum(len(each.labels) for clip in made for each in clip.annotations)
     assert exact.boxes["all"] == boxes > 8
     assert exact.mean["all"] == 1
     assert late.mean["all"] < 0.9
-    statistics = compared["c3"][1]
+    statistics = compared["c3"].run
     assert (statistics.frames, statistics.key_frames) == (8, 2)
     assert statistics.updated == pytest.approx((2 + 6 * 0.25) / 8)
 
@@ -125,8 +135,8 @@ def test_a_seed_repeats_and_another_does_not(tmp_path: Path, weights: Path) -> N
     for seed in (3, 3, 4):
         run = Demo(model, tmp_path / "demo.mp4")
         run.run(1, 2, seed, lambda: None)
-        results, statistics = run.compare()["c3"]
-        found.append((results.boxes, results.mean["all"], statistics.updates.tolist()))
+        c3 = run.compare()["c3"]
+        found.append((c3.results.boxes, c3.results.mean["all"], c3.run.updates.tolist()))
     assert found[0] == found[1] != found[2]
 
 
@@ -134,7 +144,7 @@ def test_each_clip_is_a_stream_of_its_own(tmp_path: Path, weights: Path) -> None
     model = load_model(weights)
     run = Demo(model, tmp_path / "demo.mp4")
     run.run(2, 2, 0, lambda: None)
-    statistics = run.compare()["c3"][1]
+    statistics = run.compare()["c3"].run
     clips = [
         make_clip(seed, 2, (288, 384)) for seed in np.random.SeedSequence((0xDE40, 0)).spawn(2)
     ]

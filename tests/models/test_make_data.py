@@ -110,7 +110,9 @@ def test_flying_chairs_reads_it_back(data: Path) -> None:
 
 
 def test_more_training_clips_change_no_validation_clip(data: Path, tmp_path: Path) -> None:
-    make_data(tmp_path, Order(train=0, val=1, frames=3, stills=0, size=(64, 80), pairs=0, seed=7), 1)
+    make_data(
+        tmp_path, Order(train=0, val=1, frames=3, stills=0, size=(64, 80), pairs=0, seed=7), 1
+    )
     image = Path("Data/VID/val/val_00000/000001.JPEG")
     assert (tmp_path / image).read_bytes() == (data / image).read_bytes()
     assert not (tmp_path / "FlyingChairs").exists()
@@ -176,6 +178,21 @@ def test_command(tmp_path: Path) -> None:
     assert len(ImageNetVID(tmp_path / "new", "val").clips) == 1
 
 
+def test_command_where_the_system_tells_no_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    asked: list[int] = []
+
+    def made(root: Path, order: Order, processes: int, done: object) -> None:
+        asked.append(processes)
+
+    monkeypatch.setattr(making, "make_data", made)
+    assert run(tmp_path, *SMALL[:-2])[0] == 0
+    assert asked == [1]
+
+
 def test_command_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "write_lists", full_disk)
     code, stderr = run(tmp_path / "new", *SMALL)
@@ -226,7 +243,7 @@ def test_ctrl_c_leaves_whole_files(tmp_path: Path) -> None:
     [
         (("--size", "64"), "--size: must be HEIGHTxWIDTH, each 64 or more, not '64'"),
         (("--size", "63x80"), "--size: must be HEIGHTxWIDTH, each 64 or more, not '63x80'"),
-        (("--train", 0, "--val", 0), "nothing to make: give --train, --val or --flow"),
+        (("--train", 0, "--val", 0), "nothing to make: give --train, --val, --stills or --flow"),
     ],
 )
 def test_command_refuses(tmp_path: Path, arguments: tuple[object, ...], message: str) -> None:

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from hpvod.commands.choices import RefusedError, load_network
+from hpvod.commands.choices import Device, RefusedError, load_network
 from hpvod.memory import keep_freed_memory
 from hpvod.progress import progress_bar
 from hpvod.video import VideoError
 
 if TYPE_CHECKING:
-    from hpvod.evaluation.statistics import RunStatistics
-    from hpvod.evaluation.table import Results
+    from hpvod.demo import Compared
     from hpvod.model import HPVODModel
 
 
@@ -32,9 +31,7 @@ def demo(
     clips: Annotated[int, typer.Option(min=1, help="Clips to make.")] = 6,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Another seed makes other clips.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cuda if there is one")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Compare c3 with a detector run on every frame, in synthetic clips no model was trained on.
 
@@ -88,20 +85,19 @@ def _make(folder: Path, figures: Path) -> None:
         raise RefusedError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
-def _save(
-    path: Path, compared: dict[str, tuple[Results, RunStatistics]], weights: Path, seed: int
-) -> None:
+def _save(path: Path, compared: dict[str, Compared], weights: Path, seed: int) -> None:
     figures = {
         "weights": str(weights),
         "seed": seed,
         "methods": {
             name: {
-                **results.to_json(),
-                "milliseconds": run.milliseconds,
-                "key_frames": run.key_frames,
-                "updated": run.updated,
+                **each.results.to_json(),
+                "milliseconds": each.run.milliseconds,
+                "multiply_adds": each.multiply_adds,
+                "key_frames": each.run.key_frames,
+                "updated": each.run.updated,
             }
-            for name, (results, run) in compared.items()
+            for name, each in compared.items()
         },
     }
     try:
@@ -110,18 +106,19 @@ def _save(
         raise RefusedError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _table(compared: dict[str, tuple[Results, RunStatistics]]) -> Table:
-    table = Table()
-    for column in ("", "mAP", "slow", "medium", "fast", "frames/s", "key frames", "updated"):
-        table.add_column(column, justify="right" if column else "left")
-    for name, (results, run) in compared.items():
-        table.add_row(
-            name,
-            *(_percent(mean) for mean in results.mean.values()),
-            f"{1000 / run.milliseconds:.1f}",
-            f"{run.key_frames / run.frames:.0%}",
-            f"{run.updated:.0%}",
-        )
+def _table(compared: dict[str, Compared]) -> Table:
+    table = Table("", *(Column(name, justify="right") for name in compared))
+    methods = list(compared.values())
+    for group in methods[0].results.mean:
+        name = "mAP" if group == "all" else f"mAP, {group}"
+        table.add_row(name, *(_percent(each.results.mean[group]) for each in methods))
+    table.add_section()
+    table.add_row("frames/s", *(f"{1000 / each.run.milliseconds:.1f}" for each in methods))
+    operations = (f"{each.multiply_adds / 1e9:.2f} G" for each in methods)
+    table.add_row("multiply-adds a frame", *operations)
+    key_shares = (each.run.key_frames / each.run.frames for each in methods)
+    table.add_row("key frames", *map(_percent, key_shares))
+    table.add_row("updated", *(_percent(each.run.updated) for each in methods))
     return table
 
 

@@ -54,7 +54,7 @@ def make_data(
             make_data(
                 out,
                 order,
-                processes or len(os.sched_getaffinity(0)),
+                processes or _cores(),
                 lambda made: bar.advance(task, made),
             )
     except DataError as error:
@@ -64,6 +64,13 @@ def make_data(
         raise typer.Exit(130) from error
     made = f"{train} + {val} clips of {frames} frames, {stills} stills, {flow} pairs"
     typer.echo(f"{out}: {made}", err=True)
+
+
+def _cores() -> int:
+    """The cores that this process may use; where the system does not say, all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _fail(message: str) -> NoReturn:
