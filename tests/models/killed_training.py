@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from small_training import train_small
 
-ITERATIONS = 24
+ITERATIONS = 20
 KILLS = 10
 
 

@@ -24,10 +24,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_small_data(tmp_path_factory.mktemp("made"))
 
 
-def trained(
-    made: tuple[Path, Path], out: Path, area_weight: float, iterations: int
-) -> tuple[list[float], float]:
-    """The loss of each iteration, and the mean of U afterwards."""
+def trained(made: tuple[Path, Path], out: Path, area_weight: float) -> tuple[list[float], float]:
+    """L_det of each iteration, and the mean of U afterwards."""
     data, weights = made
     video = ImageNetVID(data, "train")
     task = DetectorTask(
@@ -45,7 +43,7 @@ def trained(
     run = Run(
         out=out,
         arguments={},
-        iterations=iterations,
+        iterations=30,
         batch=1,
         learning_rate=2e-3,
         device=torch.device("cpu"),
@@ -60,10 +58,13 @@ def trained(
     return history, sum(areas) / len(areas)
 
 
-def test_the_loss_falls_and_the_updated_area_with_lambda(made, tmp_path):
+def test_the_loss_falls_and_the_updated_area_with_lambda(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
     areas = []
-    for area_weight in (0.0, 0.5, 4.0):
-        history, area = trained(made, tmp_path / str(area_weight), area_weight, 60)
-        print(area_weight, sum(history[:10]) / 10, sum(history[-10:]) / 10, area)
+    for area_weight in (0.0, 0.05, 0.5):
+        losses, area = trained(made, tmp_path / str(area_weight), area_weight)
+        assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
         areas.append(area)
-    assert areas == sorted(areas, reverse=True)
+    most, some, least = areas
+    assert most > some + 0.1 > some > least + 0.1
