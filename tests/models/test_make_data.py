@@ -54,7 +54,7 @@ def test_the_same_from_two_processes(data: Path, tmp_path: Path) -> None:
 def test_the_folder_holds_nothing_else(data: Path) -> None:
     files = list(digests(data))
     assert len(files) == 2 * (4 * 3 + 2) + 11 * 3 + 1 + 3 + 1
-    assert not [name for name in files if name.endswith(".part")]
+    assert not [name for name in files if name.endswith(".unfinished")]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

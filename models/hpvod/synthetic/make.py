@@ -49,7 +49,8 @@ def make_data(
     """Makes `order` in the folder `root`, the same whatever the number of processes.
 
     ImageNet VID's and DET's layouts, with the class names in classes.txt; the pairs in Flying
-    Chairs' layout in the folder FlyingChairs. The lists are written last: without them the data are unfinished.
+    Chairs' layout in the folder FlyingChairs. The lists are written last: without them the data are
+    unfinished.
 
     Args:
         root: a folder that is new or empty.

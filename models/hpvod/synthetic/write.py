@@ -14,6 +14,7 @@ from hpvod.data.clip import Annotation
 from hpvod.data.flying_chairs import write_flow
 from hpvod.synthetic.classes import SYNTHETIC_CLASSES
 from hpvod.synthetic.clip import SyntheticClip, SyntheticPair
+from hpvod.whole_file import whole_file
 
 _JPEG_QUALITY = 92
 
@@ -102,13 +103,8 @@ def write_pair(root: Path, number: int, pair: SyntheticPair) -> None:
         image = io.BytesIO()
         Image.fromarray(frame).save(image, "PPM")
         write_file(stem.with_name(f"{stem.name}_img{index}.ppm"), image.getvalue())
-    path = stem.with_name(f"{stem.name}_flow.flo")
-    part = path.with_suffix(".part")
-    try:
-        write_flow(part, pair.flow)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(stem.with_name(f"{stem.name}_flow.flo"), flush=False) as path:
+        write_flow(path, pair.flow)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -117,12 +113,8 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_suffix(".part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path, flush=False) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def _to_jpeg(frame: np.ndarray) -> bytes:
