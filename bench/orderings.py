@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,8 +130,11 @@ def _seeds(tradeoff: Tradeoff) -> list[_OfSeed]:
 
 
 def _spread(values: Sequence[float], digits: int = 1, unit: str = "") -> str:
-    """Mean and standard deviation."""
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    if len(values) < 2:
+    """Mean and standard deviation of those that are known."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "-"
+    mean = f"{statistics.fmean(known):.{digits}f}"
+    if len(known) < 2:
         return f"{mean}{unit}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}{unit}"
+    return f"{mean} ± {statistics.stdev(known):.{digits}f}{unit}"

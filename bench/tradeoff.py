@@ -146,6 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
             if point.place.weights in files and point.place.data in data
         ]
         tradeoff.area = old.area
+    tradeoff.save(target)
     runner = _Runner(tradeoff, files, data, options, target)
     keep_freed_memory()
     warnings.simplefilter("ignore", SkippedWarning)  # reported at the end

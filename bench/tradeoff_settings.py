@@ -52,15 +52,18 @@ class Setting:
     @property
     def row(self) -> Method:
         """The method of Table 1, or what the oracle stands in for."""
-        knobs = {"interval": self.interval, "window": self.window}
-        knobs |= {"gamma": self.gamma, "tau": self.tau}
-        given: dict[str, Any] = {name: knob for name, knob in knobs.items() if knob is not None}
-        return dataclasses.replace(_ROWS[self.method], **given)
+        knobs = self._knobs()
+        knobs.pop("keys", None)
+        return dataclasses.replace(_ROWS[self.method], **knobs)
 
     def __str__(self) -> str:
-        knobs = {name: knob for name, knob in dataclasses.asdict(self).items() if knob is not None}
-        name = knobs.pop("method")
-        return " ".join([name, *(f"{knob}={value:g}" for knob, value in knobs.items())])
+        return " ".join([self.method, *(f"{name}={v:g}" for name, v in self._knobs().items())])
+
+    def _knobs(self) -> dict[str, Any]:
+        """Those that the method reads."""
+        values = dataclasses.asdict(self)
+        del values["method"]
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
-from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpvod.config import ModelConfig
 from hpvod.method import Method
 from hpvod.model import HPVODModel
-from hpvod.networks.detection import halves
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class PerNetwork:
 
     def dot(self, other: PerNetwork) -> float:
         """The sum of the products of both."""
-        return sum(a * b for a, b in zip(astuple(self), astuple(other), strict=True))
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return float(sum(number * times for number, times in pairs))
 
 
 def multiply_adds(config: ModelConfig, image_size: tuple[int, int]) -> PerNetwork:
@@ -43,23 +43,16 @@ def multiply_adds(config: ModelConfig, image_size: tuple[int, int]) -> PerNetwor
         config: of the model.
         image_size: (height, width) of the networks' input in pixels.
     """
-    with torch.device("meta"):  # shapes alone
-        model = HPVODModel(config)
+    with FakeTensorMode():  # shapes alone
+        model = HPVODModel(config).eval()
         image = torch.empty(1, 3, *image_size)
-        rois = torch.zeros(config.proposals, 5)
-
-    def detect(feature: Tensor) -> None:
-        rpn_feature, rfcn_feature = halves(feature)
-        model.detection.rpn(rpn_feature)
-        model.detection.rfcn(rfcn_feature, rois)
-
-    feature = model.features(image)
-    return PerNetwork(
-        features=_counted(lambda: model.features(image)),
-        embedding=_counted(lambda: model.embedding(feature)),
-        flow=_counted(lambda: model.flow(image, image)),
-        detection=_counted(lambda: detect(feature)),
-    )
+        feature = model.features(image)
+        return PerNetwork(
+            features=_counted(lambda: model.features(image)),
+            embedding=_counted(lambda: model.embedding(feature)),
+            flow=_counted(lambda: model.flow(image, image)),
+            detection=_counted(lambda: model.detection(feature, image_size)),
+        )
 
 
 def runs_a_frame(
@@ -98,4 +91,4 @@ def runs_a_frame(
 def _counted(run: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops() / 2  # it counts a multiply-add as two
+    return float(counter.get_total_flops() / 2)  # it counts a multiply-add as two

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpvod.data.clip import Annotation
+from hpvod.data.clip import Annotation, BoolArray
 from hpvod.detector import FrameResult
 from hpvod.evaluation.average_precision import average_precisions
 from hpvod.evaluation.columns import Truth
@@ -122,7 +122,7 @@ class OracleDetector:
             boxes=annotation.boxes,
             motion=np.full(count, np.nan, np.float32),
         )
-        every = {"all": np.ones(count, np.bool_)}
+        every: dict[str, BoolArray] = {"all": np.ones(count, np.bool_)}
         found_by = average_precisions(columns.detections(), truth, every, len(self._classes))
         return float(np.nanmean(found_by["all"]))
 

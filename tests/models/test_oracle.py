@@ -104,7 +104,7 @@ def test_the_higher_map_decides(model, frames, monkeypatch):
     per_frame = Method("every", "every", do_aggr=False, do_spatial=False, interval=1)
     chosen = []
     for frame, alone in zip(frames, VideoDetector(model, per_frame).run(frames), strict=True):
-        truth = annotation(alone.boxes[:8].round(), alone.labels[:8])
+        truth = annotation(alone.boxes[:8].round().numpy(), alone.labels[:8].numpy())
         chosen.append(oracle.step(frame, truth).frame.is_key)
     recomputed, propagated = values[::2], values[1::2]
     assert len(recomputed) == COUNT - 1
