@@ -22,14 +22,15 @@ def iou_thresholds(boxes: FloatArray) -> DoubleArray:
 
 
 class ClassMatches:
-    """The detections of one class by falling score, and what each of them found.
+    """The detections of one class, and what each of them found.
 
     In a frame the detections choose one after the other by falling score (at equal scores in the
     order given): each takes, of the boxes that are left and that it overlaps by their threshold,
     the one of greatest IoU (at equal IoUs the first).
 
     Attributes:
-        rows: int64 [D], the indices of the class's detections, by falling score.
+        rows: int64 [D], the indices of the class's detections, as given: in the order of the frames
+            they are found fastest.
         found: int64 [D], the index in the `Truth` of the box that a detection took; -1 where none.
         truth: int64, the indices in the `Truth` of the class's boxes.
     """
@@ -43,15 +44,16 @@ class ClassMatches:
             truth: Of all classes.
             label: The class.
         """
-        self.rows: IntArray = rows[np.argsort(-detections.scores[rows], kind="stable")]
+        self.rows = rows
+        self._by_score: IntArray = np.argsort(-detections.scores[rows], kind="stable")
         boxes = np.flatnonzero(truth.labels == label)
         self.truth: IntArray = boxes[np.argsort(truth.frames[boxes], kind="stable")]
         self.found: IntArray = np.full(len(rows), -1, np.int64)
-        frames = detections.frames[self.rows]
+        frames, found_boxes = detections.frames[rows], detections.boxes[rows]
         pairs = []
         for which, place in frame_pairs(frames, truth.frames[self.truth]):
             other = self.truth[place]
-            iou = rowwise_iou(detections.boxes[self.rows[which]], truth.boxes[other])
+            iou = rowwise_iou(found_boxes[which], truth.boxes[other])
             near = iou >= iou_thresholds(truth.boxes[other])
             pairs.append((which[near], other[near], iou[near]))
         self._choose(frames, *(np.concatenate(column) for column in zip(*pairs, strict=True)))
@@ -60,7 +62,9 @@ class ClassMatches:
         self, frames: Int32Array, which: IntArray, other: IntArray, iou: DoubleArray
     ) -> None:
         """Lets the detections choose, in each round one of every frame."""
-        order = np.lexsort((other, -iou, which, frames[which]))
+        rank = np.empty_like(self._by_score)
+        rank[self._by_score] = np.arange(len(rank))
+        order = np.lexsort((other, -iou, rank[which], frames[which]))
         which, other = which[order], other[order]
         taken = np.zeros(0 if not len(self.truth) else int(self.truth.max()) + 1, np.bool_)
         while len(which):
@@ -90,6 +94,7 @@ class ClassMatches:
         false = np.zeros(len(true))
         false[~true] = misses
         true[true] = counted[self.found[true]]
+        true, false = true[self._by_score], false[self._by_score]
         hits = np.cumsum(true)[true]
         precision = hits / (hits + np.cumsum(false)[true])
         # Recall grows by 1 / total at each hit, and nowhere else.

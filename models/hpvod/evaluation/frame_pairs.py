@@ -23,8 +23,10 @@ def frame_pairs(frames: Int32Array, true_frames: Int32Array) -> Iterator[tuple[I
         int64 [P] each, the detection's and the box's index of some of the pairs, both rising; all
         pairs of a detection come together. At least once, where there are no pairs an empty part.
     """
-    first = np.searchsorted(true_frames, frames, "left")
-    count = np.searchsorted(true_frames, frames, "right") - first
+    last = max(frames.max(initial=0), true_frames.max(initial=0))
+    boxes = np.bincount(true_frames, minlength=last + 1)
+    count = boxes[frames]
+    first = (np.cumsum(boxes) - boxes)[frames]
     paired = np.flatnonzero(count)
     ends = np.cumsum(count[paired])
     parts = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, _PAIRS), "right")

@@ -26,6 +26,9 @@ class MissWeights:
         order = np.argsort(truth.frames, kind="stable")
         self._frames, self._boxes = truth.frames[order], truth.boxes[order]
         self._groups = {name: counted[order] for name, counted in groups.items()}
+        self._some_ignored = {
+            name: counted for name, counted in self._groups.items() if not counted.all()
+        }
 
     def of(self, frames: Int32Array, boxes: FloatArray) -> dict[str, DoubleArray]:
         """The weights of misses.
@@ -42,13 +45,15 @@ class MissWeights:
             name: np.full(len(frames), counted.sum() / total)
             for name, counted in self._groups.items()
         }
+        if not self._some_ignored:
+            return weights
         for which, other in frame_pairs(frames, self._frames):
             if not len(which):
                 continue
             iou = rowwise_iou(boxes[which], self._boxes[other])
             starts = np.flatnonzero(np.r_[True, which[1:] != which[:-1]])
             sizes = np.diff(np.r_[starts, len(which)])
-            for name, group in self._groups.items():
+            for name, group in self._some_ignored.items():
                 counted = group[other]
                 near = np.maximum.reduceat(np.where(counted, iou, -1), starts)
                 ignored = np.maximum.reduceat(np.where(counted, -1, iou), starts)
