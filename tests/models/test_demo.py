@@ -39,6 +39,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _little_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hpvod.demo, "SIZE", (96, 128))
+
+
 def run(*arguments: object) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -61,7 +66,7 @@ def test_what_is_written(tmp_path: Path, weights: Path) -> None:
     assert (rows["key frames"][0], rows["updated"][0]) == ("100.0%", "100.0%")
     video = read_video(out / "demo.mp4")
     assert [round(25 * time) for _, time in video] == list(range(6))
-    assert video[0][0].shape == (2 * 288 + 32, 2 * 2 * 384, 3)
+    assert video[0][0].shape == (2 * 96 + 32, 2 * 2 * 128, 3)
     assert sorted(path.name for path in out.iterdir()) == ["demo.json", "demo.mp4"]
     figures = json.loads((out / "demo.json").read_text())
     assert (figures["weights"], figures["seed"]) == (str(weights), 0)
@@ -145,9 +150,7 @@ def test_each_clip_is_a_stream_of_its_own(tmp_path: Path, weights: Path) -> None
     run = Demo(model, tmp_path / "demo.mp4")
     run.run(2, 2, 0, lambda: None)
     statistics = run.compare()["c3"].run
-    clips = [
-        make_clip(seed, 2, (288, 384)) for seed in np.random.SeedSequence((0xDE40, 0)).spawn(2)
-    ]
+    clips = [make_clip(seed, 2, (96, 128)) for seed in np.random.SeedSequence((0xDE40, 0)).spawn(2)]
     method = hpvod.demo.METHODS[1]
     alone = [result for clip in clips for result in VideoDetector(model, method).run(clip.frames)]
     assert statistics.is_key.tolist() == [result.is_key for result in alone]
@@ -177,7 +180,7 @@ def test_interrupted(
     monkeypatch.setattr(hpvod.demo, "make_clip", interrupted)
     code, stdout, stderr = run(tmp_path, "--weights", weights, *FEW)
     video = tmp_path / "demo.mp4"
-    words = f"; {kept} frames are kept in {video}" if kept else ""
+    words = f"; the video holds {kept} frames" if kept else ""
     assert (code, stdout, stderr) == (130, "", f"hpvod: interrupted{words}\n")
     assert list(tmp_path.iterdir()) == ([video] if kept else [])
     assert not kept or len(read_video(video)) == kept
@@ -208,7 +211,10 @@ def test_figures_that_cannot_be_written(
     monkeypatch.setattr(hpvod.demo, "make_clip", made_in_the_meantime)
     code, _, stderr = run(tmp_path, "--weights", weights, *FEW)
     assert code == 1
-    assert stderr == f"hpvod: error: {tmp_path}/demo.json: cannot be written (Is a directory)\n"
+    assert stderr == (
+        f"hpvod: error: {tmp_path}/demo.json: cannot be written (Is a directory); "
+        "the video holds 6 frames\n"
+    )
     assert len(read_video(tmp_path / "demo.mp4")) == 6
 
 

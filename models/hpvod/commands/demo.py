@@ -15,15 +15,16 @@ from hpvod.commands.choices import Device, RefusedError, load_network
 from hpvod.memory import keep_freed_memory
 from hpvod.progress import progress_bar
 from hpvod.video import VideoError
+from hpvod.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from hpvod.demo import Compared
+    from hpvod.demo import Compared, Demo
     from hpvod.model import HPVODModel
 
 
 def demo(
     out: Annotated[
-        Path, typer.Argument(metavar="[OUT]", help="Folder of demo.mp4 and demo.json.")
+        Path, typer.Argument(metavar="OUT", help="Folder of demo.mp4 and demo.json.")
     ] = Path("hpvod-demo"),
     weights: Annotated[
         Path, typer.Option(help="Another model than the one that comes with hpvod.")
@@ -55,14 +56,17 @@ def demo(
         compared = run.compare()
         _save(figures, compared, weights, seed)
     except (RefusedError, VideoError) as error:
-        typer.echo(f"hpvod: error: {error}", err=True)
+        typer.echo(f"hpvod: error: {error}{_kept(run)}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
-        kept = f"; {run.frames} frames are kept in {video}" if run and run.frames else ""
-        typer.echo(f"hpvod: interrupted{kept}", err=True)
+        typer.echo(f"hpvod: interrupted{_kept(run)}", err=True)
         raise typer.Exit(130) from error
     Console().print(_table(compared))
     typer.echo(f"{video}: {run.frames} frames; {figures}: the figures", err=True)
+
+
+def _kept(run: Demo | None) -> str:
+    return f"; the video holds {run.frames} frames" if run is not None and run.frames else ""
 
 
 def _load(weights: Path, device: str | None) -> HPVODModel:
@@ -101,7 +105,8 @@ def _save(path: Path, compared: dict[str, Compared], weights: Path, seed: int) -
         },
     }
     try:
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        with whole_file(path) as unfinished:
+            unfinished.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise RefusedError(f"{path}: cannot be written ({error.strerror})") from error
 
