@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from hpvod.whole_file import whole_file
@@ -30,11 +30,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
         with whole_file(path) as unfinished:
-            save_file(on_cpu, unfinished, metadata)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+            # safetensors' own writer would make a file that no other user may read.
+            unfinished.write_bytes(save(on_cpu, metadata))
+    except OSError as error:
         kept = "; the one before is kept" if path.exists() else ""
-        raise WeightsError(f"{path}: cannot be written ({reason}){kept}") from error
+        raise WeightsError(f"{path}: cannot be written ({error.strerror}){kept}") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

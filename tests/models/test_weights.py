@@ -140,6 +140,11 @@ def test_bad_configuration(saved: Path) -> None:
         load_model(saved)
 
 
+def test_a_file_has_the_permissions_of_any_new_file(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    assert saved.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_folded_model_is_not_saved(tiny_model: HPVODModel, tmp_path: Path) -> None:
     path = tmp_path / "folded.safetensors"
     with pytest.raises(WeightsError, match=r"features\.conv1\.bn\.bias"):
