@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
@@ -36,6 +37,7 @@ class PerNetwork:
         return float(sum(number * times for number, times in pairs))
 
 
+@functools.cache
 def multiply_adds(config: ModelConfig, image_size: tuple[int, int]) -> PerNetwork:
     """The multiply-adds of the dense networks' convolutions on one image.
 
