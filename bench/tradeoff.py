@@ -69,8 +69,9 @@ class _Runner:
         self._model: tuple[str, HPVODModel] | None = None
 
     def measure(self, places: Collection[Place]) -> None:
-        """Measures what is missing of the places."""
-        missing = self._tradeoff.missing(places)
+        """Measures what is missing of the places, model by model."""
+        order = list(self._files)
+        missing = sorted(self._tradeoff.missing(places), key=lambda at: order.index(at.weights))
         frames = sum(sum(self._validation(place.data).lengths) for place in missing)
         with progress_bars(Console(stderr=True)) as progress:
             task = progress.add_task("frames", total=frames)
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     tradeoff = Tradeoff(
         list(seeds), {weights: value for weights, (value, _) in lambdas.items()}, list(data), sweeps
     )
-    files = {weights: path for weights, (_, path) in lambdas.items()} | seeds
+    files = seeds | {weights: path for weights, (_, path) in lambdas.items()}
     if target.exists():
         old = Tradeoff.load(target)
         tradeoff.points = [

@@ -26,6 +26,7 @@ _OF_METHODS = {
     "oracle": "#22262b",
 }
 _MARKERS = "osD^vPX*"
+_WIDE = 3  # ratio of speeds from which on they are drawn on a logarithmic scale
 _KEY, _OTHER = "#d9a45b", "#2f6f9f"
 
 _TITLES = {
@@ -82,10 +83,12 @@ def _draw_figure(number: str, lines: Sequence[Line], tradeoff: Tradeoff, path: P
         axes = figure.add_axes((0.06 + 0.485 * place, 1.35 / height, 0.43, (height - 2.5) / height))
         for order, (line, of_line) in enumerate(zip(lines, points, strict=True)):
             _draw_line(axes, order, line, of_line, speed)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        speeds = [speed(point) for of_line in points for point in of_line]
+        if max(speeds) > _WIDE * min(speeds):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
         axes.margins(0.07, 0.1)
         axes.set_xlabel(label, color=MUTED, fontsize=9.5)
         card.clear(axes, "both")
@@ -105,15 +108,17 @@ def _draw_line(
     speed: Callable[[Point], float],
 ) -> None:
     colour = _OF_METHODS.get(line.label, _COLOURS[order % len(_COLOURS)])
-    at = [speed(point) for point in points]
-    accuracy = [100 * (point.ap["all"] or 0.0) for point in points]
+    # From fast to slow whatever the knob: some lines have two.
+    named = sorted(zip(points, line.knobs, strict=True), key=lambda pair: pair[0].gmac)
+    at = [speed(point) for point, _ in named]
+    accuracy = [100 * (point.ap["all"] or 0.0) for point, _ in named]
     axes.plot(
         at, accuracy, color=colour, marker=_MARKERS[order % len(_MARKERS)], markersize=5,
         linewidth=1.6, label=line.label, zorder=3,
     )  # fmt: skip
-    for end in dict.fromkeys((0, len(points) - 1)):
+    for end in dict.fromkeys((0, len(named) - 1)):
         axes.annotate(
-            line.knobs[end], (at[end], accuracy[end]), (0, 7), textcoords="offset points",
+            named[end][1], (at[end], accuracy[end]), (0, 7), textcoords="offset points",
             ha="center", fontsize=7.5, color=colour, zorder=4,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ METHODS = (*PRESETS, ORACLE.name)
 
 @dataclass(frozen=True)
 class Line:
-    """Points that a figure connects, in this order.
+    """Points that a figure connects.
 
     Attributes:
         label: what they share.
@@ -104,12 +104,12 @@ class _Plan:
 
     def by_load(self, label: str, method: str, **knobs: float) -> Line:
         """Along what makes a method recompute more or less: lambda, and tau."""
-        places, names = [], []
-        for weights, name in self.lambdas.items():
-            for tau in self._sweeps.taus:
-                setting = Setting.of(method, tau=tau, **knobs)
-                places.append(self._tradeoff.place(setting, weights))
-                names.append(
-                    rf"{name} $\tau$={tau:g}".strip() if len(self._sweeps.taus) > 1 else name
-                )
-        return Line(label, places, names)
+        main = self._tradeoff.seeds[0]
+        loads: list[tuple[str, dict[str, float], str]]
+        loads = [(weights, {}, name) for weights, name in self.lambdas.items()]
+        loads += [(main, {"tau": tau}, rf"$\tau$={tau:g}") for tau in self._sweeps.taus]
+        places = [
+            self._tradeoff.place(Setting.of(method, **knobs, **load), weights)
+            for weights, load, _ in loads
+        ]
+        return Line(label, places, [name for *_, name in loads])

@@ -90,8 +90,8 @@ class Sweeps:
         partial_intervals: l of c2's lines in Figure 5.
         windows: r of FGFA's frames i - r to i + r.
         gammas: of c3's lines in Figure 7.
-        taus: what c2, c3 and the oracle run at in Figures 3, 5 and 7. A tau is a bias of Q (Section
-            3.2): more or less is recomputed, as with another lambda, but without another training.
+        taus: what c2, c3 and the oracle run at in Figures 3, 5 and 7, beside 0. A tau is a bias of
+            Q (Section 3.2): more or less is recomputed, as with another lambda, without a training.
         keys: how many key frames are aggregated without recursion in Figure 4.
     """
 
@@ -99,5 +99,5 @@ class Sweeps:
     partial_intervals: Sequence[int] = (5, 10, 15)
     windows: Sequence[int] = (1, 2, 4, 6, 9)
     gammas: Sequence[float] = (0.1, 0.2, 0.3, 0.5)
-    taus: Sequence[float] = (0.0,)
+    taus: Sequence[float] = (-0.5, 0.5)
     keys: Sequence[int] = (2, 3, 5)
