@@ -30,7 +30,8 @@ def aggregate(features: Sequence[Tensor], embeddings: Sequence[Tensor]) -> Tenso
 
     Args:
         features: 1 to 64 maps of [N, C, H, W], warped onto the current frame, whose own come last;
-            float32, float16, bfloat16 or float64; channels_last (other strides cost a copy).
+            float32, float16, bfloat16 or float64. In channels_last they are read as they lie, and
+            on the CPU more slowly where all are contiguous; anything else costs a copy.
         embeddings: As many maps of [N, E, H, W], likewise, of the features' dtype.
 
     Returns:

@@ -45,7 +45,8 @@ def warp_aggregate(
 
     Args:
         key_feature: [N, C, H, W], the key frame's aggregated features; float32, float16, bfloat16
-            or float64; channels_last (other strides cost a copy). Of its dtype are all maps.
+            or float64. Of its dtype are all maps. In channels_last they are read as they lie, and
+            on the CPU more slowly where all are contiguous; anything else costs a copy.
         key_embedding: [N, E, H, W], of key_feature.
         feature: [N, C, H, W], the current frame's.
         embedding: [N, E, H, W], of feature.

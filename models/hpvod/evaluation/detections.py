@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from hpvod.data.clip import Dataset
 from hpvod.evaluation.columns import Detections
@@ -74,7 +74,8 @@ def save_run(path: Path, run: Run) -> None:
     metadata = {"format": _FORMAT, "origin": json.dumps(dataclasses.asdict(run.origin))}
     try:
         with whole_file(path) as unfinished:
-            save_file(columns, unfinished, metadata)
+            # safetensors' own writer would make a file that no other user may read.
+            unfinished.write_bytes(save(columns, metadata))
     except (OSError, SafetensorError) as error:
         raise EvaluationError(f"{path}: cannot be written ({error})") from error
 
