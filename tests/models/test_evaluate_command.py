@@ -145,7 +145,7 @@ def test_two_processes_are_one(data: Path, weights: Path, tmp_path: Path) -> Non
         [*command, "--out", str(tmp_path / "two"), *QUICK],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # of the table's lines, whatever the locale
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
