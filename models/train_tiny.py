@@ -28,7 +28,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 _DATA = {
     "flow": "--train 0 --val 0 --flow 1500 --seed 1",
-    "images": "--train 6000 --frames 1 --stills 6000 --val 0 --seed 2",
+    "images": "--train 1800 --frames 1 --stills 1800 --val 0 --seed 2",
     "clips": "--train 1000 --frames 12 --val 0 --seed 3",
 }
 _PROCESSES = 2  # on a GPU one, with the samples of both

@@ -46,8 +46,7 @@ class PackedFlow:
         if current.shape != self._image_shape:
             self._image_shape, self._memory = current.shape, _Memory(current)
         memory = self._memory
-        x = F.avg_pool2d(torch.cat((current, key), dim=1), 2, ceil_mode=True).div_(255)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = memory.images(current, key)
         skips: dict[str, Tensor] = {}
         for name, convolution in self._encoder.items():
             x = F.leaky_relu_(memory.convolved(name, convolution, x), NEGATIVE_SLOPE)
@@ -70,6 +69,14 @@ class _Memory:
     def map(self, name: str, batch: int, channels: int, height: int, width: int) -> Tensor:
         """The map of that name; of undefined values when it is asked for first."""
         return self._listed(name, batch, channels, height, width)[0]
+
+    def images(self, current: Tensor, key: Tensor) -> Tensor:
+        """What the network makes of its images first: both at half their size, in 0 to 1."""
+        batch, channels, height, width = current.shape
+        both = self.map("images", batch, 2 * channels, -(-height // 2), -(-width // 2))
+        for image, half in zip((current, key), both.split(channels, dim=1), strict=True):
+            torch.div(F.avg_pool2d(image, 2, ceil_mode=True), 255, out=half)
+        return both
 
     def convolved(self, name: str, convolution: Convolution, x: Tensor) -> Tensor:
         """The convolution of x at every pixel, in the map of that name."""

@@ -79,7 +79,7 @@ class Preprocess:
         accumulate = torch.promote_types(dtype, torch.float32)
         image = to_device(pixels, device).permute(2, 0, 1)[None].to(accumulate)
         image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=False)
-        image = image - self._mean_on(image)
+        image -= self._mean_on(image)
         return image.to(dtype, memory_format=torch.channels_last)
 
     def _mean_on(self, image: Tensor) -> Tensor:

@@ -28,6 +28,9 @@ class Branches:
         x = torch.randn(5, generator=torch.Generator().manual_seed(position))
         return position % 2, x
 
+    def parts(self, samples):
+        return ((sample, 1) for sample in samples)
+
     def losses(self, sample, device):
         branch, x = sample
         return (self.module[branch](x) - x).square().mean()[None]

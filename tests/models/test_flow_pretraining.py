@@ -157,16 +157,30 @@ def test_losses_are_end_point_errors_of_all_levels(tmp_path):
         for module in (network.flow, *(level.flow for level in network.decoder.values())):
             module.weight.zero_()
             module.bias.copy_(torch.tensor([8 / 40, 0.0]))
-        total, error = task.losses(sample, CPU).tolist()
+        [(part, count)] = task.parts([sample])
+        total, error = task.losses(part, CPU).tolist()
+    assert count == 1
     assert error == pytest.approx(5)
     assert total == pytest.approx((0.25 + 0.25 + 0.25 + 0.5 + 1) * 5 / 40)
+
+
+def test_pairs_of_a_size_are_one_part_whose_losses_are_their_means(tmp_path):
+    samples = [moved((4.0, -3.0), (64, 96)), moved((1.0, 1.0)), moved((-2.0, 5.0), (64, 96))]
+    task = FlowTask(network_of(), write_chairs(tmp_path, samples[0]), seed=0)
+    alone = [task.losses(part, CPU) for sample in samples for part, _ in task.parts([sample])]
+    parts = list(task.parts(samples))
+    assert [count for _, count in parts] == [2, 1]
+    together, other = (task.losses(part, CPU) for part, _ in parts)
+    torch.testing.assert_close(together, (alone[0] + alone[2]) / 2)
+    torch.testing.assert_close(other, alone[1])
 
 
 def test_all_is_trained_but_the_heads_for_q_and_the_scale(tmp_path):
     sample = moved(size=(64, 96))
     network = network_of(scale_channels=8)
     task = FlowTask(network, write_chairs(tmp_path, sample), seed=0)
-    task.losses(sample, CPU)[0].backward()
+    [(part, _)] = task.parts([sample])
+    task.losses(part, CPU)[0].backward()
     reached = {name for name, p in network.named_parameters() if p.grad is not None}
     own = {"quality.weight", "quality.bias", "scale.weight", "scale.bias"}
     assert reached == {name for name, _ in network.named_parameters()} - own
@@ -178,10 +192,11 @@ def test_a_pair_is_learnt_by_heart(tmp_path):
     task = FlowTask(network_of(), write_chairs(tmp_path, sample), seed=0)
     for group in task.optimizer.param_groups:
         group["lr"] = 1e-3
+    [(part, _)] = task.parts([sample])
     errors = []
     for _ in range(40):
         task.optimizer.zero_grad()
-        total, error = task.losses(sample, CPU)
+        total, error = task.losses(part, CPU)
         total.backward()
         task.optimizer.step()
         errors.append(error.item())

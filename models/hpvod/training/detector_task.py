@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,10 @@ class DetectorTask:
         )
         self.read = PairReader(video, stills, seed, model.config)
         self._loss = PairLoss(model, area_weight=area_weight)
+
+    def parts(self, samples: Sequence[PairSample]) -> Iterator[tuple[PairSample, int]]:
+        """Each alone: images differ in size, and the memory is that of one."""
+        return ((sample, 1) for sample in samples)
 
     def losses(self, sample: PairSample, device: torch.device) -> Tensor:
         """Of a pair: the sum, its terms, and the mean of U."""

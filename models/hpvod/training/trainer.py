@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +46,11 @@ class Task(Protocol[T]):
     def read(self, position: int, attempt: int) -> T:
         """The sample at a position; raises DataError where it cannot be used."""
 
+    def parts(self, samples: Sequence[T]) -> Iterable[tuple[T, int]]:
+        """The samples of an iteration as `losses` takes them, and how many each part is of."""
+
     def losses(self, sample: T, device: torch.device) -> Tensor:
-        """[len(terms)] float32."""
+        """[len(terms)] float32, the means of a part."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +179,10 @@ class Trainer(Generic[T]):
     def _step(self, samples: list[T], rate: float, stop: _Stop) -> tuple[dict[str, float], bool]:
         """One iteration: the means of the losses, and whether any process is to stop."""
         task, run = self._task, self._run
-        share = 1 / (len(samples) * run.world)
         sums = torch.zeros(len(task.terms) + 1, device=run.device)
         task.optimizer.zero_grad()
-        for sample in samples:
+        for sample, count in task.parts(samples):
+            share = count / (len(samples) * run.world)
             with torch.autocast(
                 run.device.type, _AMP.get(run.amp or ""), enabled=run.amp is not None
             ):
