@@ -48,12 +48,12 @@ def main(arguments: list[str] | None = None) -> None:
     seed = ["--seed", options.seed]
     _train(
         ["pretrain-flow", out / "data/flow/FlyingChairs", "--out", out / "flow", *seed],
-        "--model tiny --split all --iterations 2500 --learning-rate 4e-4",
+        "--model tiny --split all --iterations 4000 --learning-rate 1e-3",
         batch=8,
     )
     _train(
         ["train", images, "--det", images, "--out", out / "images", *seed],
-        "--model tiny --from-scratch --iterations 7500 --learning-rate 0.01",
+        "--model tiny --from-scratch --iterations 6000 --learning-rate 0.01",
         batch=4,
     )
     weights = ["--weights", out / "images/model.safetensors"]

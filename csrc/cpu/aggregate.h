@@ -1,5 +1,5 @@
 // The CPU kernels of aggregate. Each works on a range of independent items; the caller spreads
-// [0, items) over its own threads. No result depends on how it was spread, nor on the layout.
+// [0, items) over its own threads. No result depends on how it was spread.
 #pragma once
 
 #include "../kernels/aggregate.h"

@@ -189,21 +189,23 @@ def test_embeddings_without_channels_weigh_all_alike(backend_device: torch.devic
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [(70, 45), (150, 210), (5, 3)], ids=str)
-def test_result_does_not_depend_on_the_threads_or_the_layout(
+def test_result_does_not_depend_on_the_threads_and_hardly_on_the_layout(
     channels: tuple[int, int], dtype: torch.dtype
 ) -> None:
     features, embeddings = (
         [torch.randn(2, count, 30, 41, dtype=dtype) for _ in range(3)] for count in channels
     )
-    threads, results = torch.get_num_threads(), []
+    threads, of_layout = torch.get_num_threads(), []
     for layout in LAYOUTS:
+        results = []
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             maps = ([m.contiguous(memory_format=layout) for m in f] for f in (features, embeddings))
             results.append(aggregate(*maps))
+        assert all(torch.equal(result, results[0]) for result in results[1:])
+        of_layout.append(results[0])
     torch.set_num_threads(threads)
-    for result in results[1:]:
-        assert torch.equal(result, results[0])
+    torch.testing.assert_close(*of_layout)  # sums are made in another order
 
 
 @pytest.mark.parametrize("wanted", [(0,), (3,), (1, 2), (0, 1, 2, 3)])

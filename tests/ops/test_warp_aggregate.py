@@ -248,7 +248,7 @@ def test_embeddings_without_channels_weigh_alike(backend_device: torch.device) -
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("masked", [False, True])
-def test_result_does_not_depend_on_the_threads_or_the_layout(
+def test_result_does_not_depend_on_the_threads_and_hardly_on_the_layout(
     masked: bool, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(0)
@@ -257,15 +257,17 @@ def test_result_does_not_depend_on_the_threads_or_the_layout(
     )
     # Some neighbours move alike, others not.
     inputs.flow[..., :20] = inputs.flow[..., :1, :1]
-    threads, results = torch.get_num_threads(), []
+    threads, of_layout = torch.get_num_threads(), []
     for layout in LAYOUTS:
+        results = []
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             maps = {k: v.contiguous(memory_format=layout) for k, v in inputs.floats().items()}
             results.append(evaluate(warp_aggregate, replace(inputs, **maps)))
+        assert all(torch.equal(result, results[0]) for result in results[1:])
+        of_layout.append(results[0])
     torch.set_num_threads(threads)
-    for result in results[1:]:
-        assert torch.equal(result, results[0])
+    torch.testing.assert_close(*of_layout)  # sums are made in another order
 
 
 @pytest.mark.parametrize("wanted", ["key_feature", "embedding", "flow", "own_embedding", "scale"])

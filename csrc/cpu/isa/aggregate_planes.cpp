@@ -1,8 +1,8 @@
-// aggregate of contiguous maps. Each of the T maps is read once, a run of pixels of some channels
-// at a time: the current embedding's stay in a near cache while those of the other frames pass.
+// aggregate of contiguous maps. Each of the T maps is read once, a run of pixels of a few channels
+// at a time: the current embedding's stay in the nearest cache while those of the other frames
+// pass.
 #include <algorithm>
 #include <memory>
-#include <vector>
 
 #include "../aggregate.h"
 #include "runs.h"
@@ -12,8 +12,6 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
-constexpr int64_t kChannels = 64;  // at a time
-
 template <typename T>
 class PlaneAggregator {
  public:
@@ -22,114 +20,111 @@ class PlaneAggregator {
   PlaneAggregator(const Aggregate& params, int64_t area)
       : params_(params),
         area_(area),
-        products_(params.frames),
-        squares_(params.frames),
-        weights_(new A[params.frames * kRun]),
-        output_(new A[kChannels * kRun]) {}
+        products_(new A[params.frames * kRun]),
+        squares_(new A[params.frames * kRun]) {}
 
   // `pixels` adjacent ones of an image, kRun at most.
   void compute(int64_t image, int64_t first, int64_t pixels) {
-    multiply(image, first, pixels);
-    weigh(pixels);
-    add(image, first, pixels);
+    image_ = image, first_ = first, pixels_ = pixels;
+    multiply();
+    weigh();
+    add();
   }
 
  private:
-  const T* run(const void* map, int64_t image, int64_t channels, int64_t channel,
-               int64_t first) const {
-    return static_cast<const T*>(map) + (image * channels + channel) * area_ + first;
-  }
-
-  // Calls block(begin, end) for the channels, some at a time.
-  template <typename Block>
-  static void for_each_block(int64_t channels, Block block) {
-    for (int64_t begin = 0; begin < channels; begin += kChannels) {
-      block(begin, std::min(channels, begin + kChannels));
-    }
+  const T* run(const void* map, int64_t channels, int64_t channel) const {
+    return static_cast<const T*>(map) + (image_ * channels + channel) * area_ + first_;
   }
 
   // The products of all embeddings with the current one, and their squares.
-  void multiply(int64_t image, int64_t first, int64_t pixels) {
+  void multiply() {
     const int64_t channels = params_.embedding_channels, frames = params_.frames;
-    for (auto& sums : products_) sums.clear();
-    for (auto& sums : squares_) sums.clear();
-    for_each_block(channels, [&](int64_t begin, int64_t end) {
-      for (int64_t frame = 0; frame < frames; ++frame) {
-        for (int64_t c = begin; c < end; ++c) {
-          const T* embedding = run(params_.embeddings[frame], image, channels, c, first);
-          const T* current = run(params_.embeddings[frames - 1], image, channels, c, first);
-          fetch_run(embedding + kPlanesAhead * area_);
-          A* products = products_[frame].of_channel(c, channels);
-          A* squares = squares_[frame].of_channel(c, channels);
-          for_each_pixel<T>(pixels, [&](int64_t p, int64_t count) {
-            const Vector<T> value = load(embedding + p, count), other = load(current + p, count);
-            store<A>(products + p, multiply_add(value, other, load<A>(products + p)));
-            store<A>(squares + p, multiply_add(value, value, load<A>(squares + p)));
-          });
-        }
+    std::fill_n(products_.get(), frames * kRun, A{});
+    std::fill_n(squares_.get(), frames * kRun, A{});
+    for_each_planes(channels, [&](int64_t c, int64_t count) {
+      const T* current = run(params_.embeddings[frames - 1], channels, c);
+      // The current frame comes first: it is read once more with each of the others.
+      const T* embedding = current;
+      for (int64_t i = 0; i < frames; ++i) {
+        const int64_t frame = i == 0 ? frames - 1 : i - 1;
+        const T* next = i < frames - 1 ? run(params_.embeddings[i], channels, c)
+                                       : current + std::min(kPlanes, channels - c - 1) * area_;
+        add_products(frame, embedding, current, count, next);
+        embedding = next;
       }
     });
   }
 
-  void weigh(int64_t pixels) {
+  // Of `count` planes of an embedding with the current one. `next` is what will be read after them.
+  void add_products(int64_t frame, const T* embedding, const T* current, int64_t count,
+                    const T* next) {
+    A *products = &products_[frame * kRun], *squares = &squares_[frame * kRun];
+    for_each_pixel<T>(pixels_, [&](int64_t p, int64_t lanes) {
+      Vector<T> product = {}, square = {};
+      for (int64_t j = 0; j < count; ++j) {
+        __builtin_prefetch(next + j * area_ + p);
+        const Vector<T> value = load(embedding + j * area_ + p, lanes);
+        product = multiply_add(value, load(current + j * area_ + p, lanes), product);
+        square = multiply_add(value, value, square);
+      }
+      store<A>(products + p, load<A>(products + p) + product);
+      store<A>(squares + p, load<A>(squares + p) + square);
+    });
+  }
+
+  // Turns the products into weights.
+  void weigh() {
     const int64_t frames = params_.frames;
-    const A* current = squares_[frames - 1].total();
-    for (int64_t frame = 0; frame < frames; ++frame) {
-      const A* product = products_[frame].total();
-      const A* square = frame < frames - 1 ? squares_[frame].total() : current;
-      for (int64_t p = 0; p < pixels; ++p) {
-        weights_[frame * kRun + p] = cosine(product[p], square[p], current[p]);
-      }
+    const A* current = &squares_[(frames - 1) * kRun];
+    for (int64_t i = 0; i < frames; ++i) {
+      A *products = &products_[i * kRun], *squares = &squares_[i * kRun];
+      for (int64_t p = 0; p < pixels_; ++p)
+        products[p] = cosine(products[p], squares[p], current[p]);
     }
-    for (int64_t p = 0; p < pixels; ++p) softmax(&weights_[p], frames, kRun);
+    for (int64_t p = 0; p < pixels_; ++p) softmax(&products_[p], frames, kRun);
   }
 
-  void add(int64_t image, int64_t first, int64_t pixels) {
+  void add() {
     const int64_t channels = params_.channels;
-    for_each_block(channels, [&](int64_t begin, int64_t end) {
-      for (int64_t frame = 0; frame < params_.frames; ++frame) {
-        const A* weights = weights_.get() + frame * kRun;
-        for (int64_t c = begin; c < end; ++c) {
-          const T* feature = run(params_.features[frame], image, channels, c, first);
-          fetch_run(feature + kPlanesAhead * area_);
-          A* sums = output_.get() + (c - begin) * kRun;
-          for_each_pixel<T>(pixels, [&](int64_t p, int64_t count) {
-            const Vector<T> weight = load<A>(weights + p), value = load(feature + p, count);
-            store<A>(sums + p,
-                     frame == 0 ? weight * value : multiply_add(weight, value, load<A>(sums + p)));
-          });
+    const A* weights = products_.get();
+    for (int64_t c = 0; c < channels; ++c) {
+      const int64_t next = c + 1 < channels ? area_ : 0;
+      T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
+      for_each_pixel<T>(pixels_, [&](int64_t p, int64_t lanes) {
+        Vector<T> sum = {};
+        for (int64_t frame = 0; frame < params_.frames; ++frame) {
+          const T* feature = run(params_.features[frame], channels, c) + p;
+          __builtin_prefetch(feature + next);
+          const Vector<T> weight = load<A>(weights + frame * kRun + p),
+                          value = load(feature, lanes);
+          sum = frame == 0 ? weight * value : multiply_add(weight, value, sum);
         }
-      }
-      for (int64_t c = begin; c < end; ++c) {
-        T* output = static_cast<T*>(params_.output) + (image * channels + c) * area_ + first;
-        const A* sums = output_.get() + (c - begin) * kRun;
-        for_each_pixel<T>(
-            pixels, [&](int64_t p, int64_t count) { store(output + p, load<A>(sums + p), count); });
-      }
-    });
+        store(output + p, sum, lanes);
+      });
+    }
   }
 
   const Aggregate& params_;
   const int64_t area_;
-  std::vector<RunSums<T, kUnroll>> products_;  // of each frame
-  std::vector<RunSums<T, kUnroll>> squares_;
-  const std::unique_ptr<A[]> weights_;  // [T, kRun]
-  const std::unique_ptr<A[]> output_;   // [kChannels, kRun]
+  int64_t image_;
+  int64_t first_;
+  int64_t pixels_;
+  const std::unique_ptr<A[]> products_;  // [T, kRun]; then weights
+  const std::unique_ptr<A[]> squares_;   // [T, kRun]
 };
 
 }  // namespace
 
 Range aggregate_planes_range(const Aggregate& params, int64_t area) {
-  return {params.pixels / area * runs_of(area), 1};
+  return {params.pixels / area * Runs(area).count, 1};
 }
 
 void aggregate_planes(const Aggregate& params, int64_t area, int64_t begin, int64_t end) {
   dispatch_type(params.dtype, [&](auto t) {
     PlaneAggregator<decltype(t)> aggregator(params, area);
-    for (int64_t run = begin; run < end; ++run) {
-      const int64_t first = run % runs_of(area) * kRun;
-      aggregator.compute(run / runs_of(area), first, std::min(kRun, area - first));
-    }
+    for_each_run(area, begin, end, [&](int64_t image, int64_t first, int64_t pixels) {
+      aggregator.compute(image, first, pixels);
+    });
   });
 }
 

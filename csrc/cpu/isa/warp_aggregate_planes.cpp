@@ -1,7 +1,6 @@
 // warp_aggregate of contiguous maps. Where the pixels of a run read is found once for all channels;
 // as neighbours mostly move alike, most vectors of them read neighbours.
 #include <algorithm>
-#include <memory>
 
 #include "../warp_aggregate.h"
 #include "runs.h"
@@ -11,8 +10,6 @@
 namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
-
-constexpr int kSumVectors = 2;  // as the loop over rows holds
 
 // The taps of a run's pixels.
 template <typename T>
@@ -42,33 +39,35 @@ class RunTaps {
     });
   }
 
-  // Calls corner(k, values) with what each of the corners of the pixels [p, p + count) reads of a
-  // plane; outside it is 0.
-  template <typename Corner>
-  HPVOD_INLINE void read(const T* plane, int64_t p, int64_t count, Corner corner) const {
-    if (adjacent_[p / kLanes<T>]) {
-#pragma GCC unroll 4
-      for (int k = 0; k < 4; ++k) corner(k, load(plane + place_[k][p]));
-    } else {
-#pragma GCC unroll 4
-      for (int k = 0; k < 4; ++k) {
-        Vector<T> values = {};
-        for (int64_t i = 0; i < count; ++i) {
-          const int64_t place = place_[k][p + i];
-          if (place != kOutside) values[i] = widen(plane[place]);
-        }
-        corner(k, values);
-      }
+  // Whether the pixels [p, p + a vector) read neighbours at every corner.
+  bool adjacent(int64_t p) const { return adjacent_[p / kLanes<T>]; }
+
+  // What corner k of the pixels [p, p + count) reads of a plane; outside it is 0.
+  template <bool kAdjacent>
+  HPVOD_INLINE Vector<T> corner(const T* plane, int k, int64_t p, int64_t count) const {
+    if (kAdjacent) return load(plane + place_[k][p]);
+    Vector<T> values = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t place = place_[k][p + i];
+      if (place != kOutside) values[i] = widen(plane[place]);
     }
+    return values;
   }
 
-  HPVOD_INLINE Vector<T> warped(const T* plane, int64_t p, int64_t count) const {
-    Vector<T> sum = {};
-    read(plane, p, count, [&](int k, Vector<T> values) __attribute__((always_inline)) {
-      const Vector<T> weights = load<A>(weight[k] + p);
-      sum = k == 0 ? weights * values : multiply_add(weights, values, sum);
-    });
+  template <bool kAdjacent>
+  HPVOD_INLINE Vector<T> warped(const T* plane, const Vector<T> (&weights)[4], int64_t p,
+                                int64_t count) const {
+    Vector<T> sum = weights[0] * corner<kAdjacent>(plane, 0, p, count);
+#pragma GCC unroll 3
+    for (int k = 1; k < 4; ++k) {
+      sum = multiply_add(weights[k], corner<kAdjacent>(plane, k, p, count), sum);
+    }
     return sum;
+  }
+
+  // Asks for the lines that the pixel's taps read of a plane, those right of it excepted.
+  HPVOD_INLINE void fetch(const T* plane, int64_t p) const {
+    for (int k = 0; k < 4; k += 2) __builtin_prefetch(plane + std::max(place_[k][p], int64_t{0}));
   }
 
   A weight[4][kRun] = {};  // beyond the last pixel too, something finite
@@ -86,75 +85,93 @@ class PlaneAggregator {
   using A = accumulate_t<T>;
 
   explicit PlaneAggregator(const WarpAggregate& params)
-      : params_(params), size_{params.channels, params.height, params.width} {}
+      : params_(params), size_{params.channels, params.height, params.width}, area_(size_.area()) {}
 
   // `pixels` adjacent ones of an image, kRun at most.
   void compute(int64_t image, int64_t first, int64_t pixels) {
     image_ = image, first_ = first, pixels_ = pixels;
-    const F* flow = static_cast<const F*>(params_.flow) + 2 * image * size_.area();
+    const F* flow = static_cast<const F*>(params_.flow) + 2 * image * area_;
     taps_.find(size_, flow, first, pixels);
-    updated_ = params_.mask ? static_cast<const bool*>(params_.mask) + image * size_.area() + first
-                            : nullptr;
-    all_updated_ = !updated_ || std::all_of(updated_, updated_ + pixels, [](bool u) { return u; });
+    updated_ =
+        params_.mask ? static_cast<const bool*>(params_.mask) + image * area_ + first : nullptr;
     weigh();
     add();
   }
 
  private:
-  const T* plane(const void* map, int64_t channels, int64_t channel) const {
-    return static_cast<const T*>(map) + (image_ * channels + channel) * size_.area();
+  // A map's planes of the image from a channel on; null of no map.
+  const T* planes(const void* map, int64_t channels, int64_t channel) const {
+    return map ? static_cast<const T*>(map) + (image_ * channels + channel) * area_ : nullptr;
   }
 
-  // Asks for what the run will read of a later plane.
-  void fetch(const void* key, const void* current, int64_t channels, int64_t channel) const {
-    const int64_t later = std::min(channels - 1, channel + kPlanesAhead);
-    fetch_run(plane(key, channels, later) + first_);
-    fetch_run(plane(current, channels, later) + first_);
+  bool all_updated(int64_t p, int64_t count) const {
+    return !updated_ || std::all_of(updated_ + p, updated_ + p + count, [](bool u) { return u; });
   }
 
-  // The run of the selected map (Eq. 10): of `map` where U is 1, else of `own`, warped and scaled.
-  const T* selected(const void* map, const void* own, const void* scale, int64_t channels,
-                    int64_t channel) {
-    const T* updated = plane(map, channels, channel) + first_;
-    if (all_updated_) return updated;
-    const T* source = plane(own, channels, channel);
-    const T* factor = scale ? plane(scale, channels, channel) + first_ : nullptr;
+  // Calls vector(adjacent, p, count) for the vectors of the run.
+  template <typename Function>
+  HPVOD_INLINE void for_each_vector_of_taps(Function vector) const {
     for_each_pixel<T>(pixels_, [&](int64_t p, int64_t count) {
-      Vector<T> value = taps_.warped(source, p, count);
-      if (factor) value *= load(factor + p, count);
-      store(selected_ + p, value, count);
+      taps_.adjacent(p) ? vector(std::true_type{}, p, int64_t{kLanes<T>})
+                        : vector(std::false_type{}, p, count);
     });
-    for (int64_t p = 0; p < pixels_; ++p) {
-      if (updated_[p]) selected_[p] = updated[p];
+  }
+
+  // Eq. 10 at the pixels [p, p + count): of `map` where U is 1, as it may be at all of them, else
+  // of `own`, warped and scaled.
+  template <bool kAdjacent>
+  HPVOD_INLINE Vector<T> selected(bool all, const T* map, const T* own, const T* scale,
+                                  const Vector<T> (&weights)[4], int64_t p, int64_t count) const {
+    const Vector<T> computed = load(map + first_ + p, count);
+    if (all) return computed;
+    Vector<T> value = taps_.template warped<kAdjacent>(own, weights, p, count);
+    if (scale) value *= load(scale + first_ + p, count);
+    T rounded[kLanes<T>];  // as in a map that is stored
+    store(rounded, value);
+    value = load(rounded);
+    for (int64_t i = 0; i < count; ++i) {
+      if (updated_[p + i]) value[i] = computed[i];
     }
-    return selected_;
+    return value;
+  }
+
+  static HPVOD_INLINE void load_weights(const A (&of)[4][kRun], int64_t p,
+                                        Vector<T> (&weights)[4]) {
+    for (int k = 0; k < 4; ++k) weights[k] = load<A>(of[k] + p);
   }
 
   void weigh() {
     const int64_t channels = params_.embedding_channels;
-    for (auto* sums : {&products_, &key_squares_, &squares_}) sums->clear();
-    for (int64_t c = 0; c < channels; ++c) {
-      fetch(params_.key_embedding, params_.embedding, channels, c);
-      const T* key = plane(params_.key_embedding, channels, c);
-      const T* current = selected(params_.embedding, params_.own_embedding, nullptr, channels, c);
-      A* products = products_.of_channel(c, channels);
-      A* key_squares = key_squares_.of_channel(c, channels);
-      A* squares = squares_.of_channel(c, channels);
-      for_each_pixel<T>(pixels_, [&](int64_t p, int64_t count) {
-        const Vector<T> warped = taps_.warped(key, p, count), value = load(current + p, count);
-        const auto add = [&](A* sums, Vector<T> a, Vector<T> b) __attribute__((always_inline)) {
-          store<A>(sums + p, multiply_add(a, b, load<A>(sums + p)));
-        };
-        add(products, warped, value);
-        add(key_squares, warped, warped);
-        add(squares, value, value);
-      });
-    }
-    const A *product = products_.total(), *key_square = key_squares_.total();
-    const A* square = squares_.total();
+    for (auto* sums : {products_, key_squares_, squares_}) std::fill_n(sums, kRun, A{});
+    for_each_planes(channels, [&](int64_t c, int64_t planes_left) {
+      const T *key = planes(params_.key_embedding, channels, c),
+              *current = planes(params_.embedding, channels, c),
+              *own = updated_ ? planes(params_.own_embedding, channels, c) : current;
+      for_each_vector_of_taps(
+          [&](auto adjacent, int64_t p, int64_t count) __attribute__((always_inline)) {
+            Vector<T> weights[4], product = {}, key_square = {}, square = {};
+            load_weights(taps_.weight, p, weights);
+            const bool all = all_updated(p, count);
+            for (int64_t j = 0; j < planes_left; ++j) {
+              const int64_t at = j * area_;
+              taps_.fetch(key + at + kPlanes * area_, p);
+              __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
+              const Vector<T> warped =
+                  taps_.template warped<adjacent.value>(key + at, weights, p, count);
+              const Vector<T> value =
+                  selected<adjacent.value>(all, current + at, own + at, nullptr, weights, p, count);
+              product = multiply_add(warped, value, product);
+              key_square = multiply_add(warped, warped, key_square);
+              square = multiply_add(value, value, square);
+            }
+            store<A>(products_ + p, load<A>(products_ + p) + product);
+            store<A>(key_squares_ + p, load<A>(key_squares_ + p) + key_square);
+            store<A>(squares_ + p, load<A>(squares_ + p) + square);
+          });
+    });
     for (int64_t p = 0; p < pixels_; ++p) {
-      A weights[2] = {cosine(product[p], key_square[p], square[p]),
-                      cosine(square[p], square[p], square[p])};
+      A weights[2] = {cosine(products_[p], key_squares_[p], squares_[p]),
+                      cosine(squares_[p], squares_[p], squares_[p])};
       softmax(weights, 2, 1);
       for (int k = 0; k < 4; ++k) key_weight_[k][p] = weights[0] * taps_.weight[k][p];
       weight_[p] = weights[1];
@@ -163,51 +180,65 @@ class PlaneAggregator {
 
   void add() {
     const int64_t channels = params_.channels;
-    for (int64_t c = 0; c < channels; ++c) {
-      fetch(params_.key_feature, params_.feature, channels, c);
-      const T* key = plane(params_.key_feature, channels, c);
-      const T* current = selected(params_.feature, params_.own_feature, params_.scale, channels, c);
-      T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * size_.area() + first_;
-      for_each_pixel<T>(pixels_, [&](int64_t p, int64_t count) {
-        Vector<T> sum = load<A>(weight_ + p) * load(current + p, count);
-        taps_.read(key, p, count, [&](int k, Vector<T> values) __attribute__((always_inline)) {
-          sum = multiply_add(load<A>(key_weight_[k] + p), values, sum);
-        });
-        store(output + p, sum, count);
+    for_each_planes(channels, [&](int64_t c, int64_t planes_left) {
+      const T *key = planes(params_.key_feature, channels, c),
+              *current = planes(params_.feature, channels, c),
+              *own = updated_ ? planes(params_.own_feature, channels, c) : current,
+              *scale = planes(params_.scale, channels, c);
+      T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
+      for_each_vector_of_taps([&](auto adjacent, int64_t p,
+                                  int64_t count) __attribute__((always_inline)) {
+        Vector<T> weights[4], key_weights[4];
+        load_weights(taps_.weight, p, weights);
+        load_weights(key_weight_, p, key_weights);
+        const Vector<T> weight = load<A>(weight_ + p);
+        const bool all = all_updated(p, count);
+        for (int64_t j = 0; j < planes_left; ++j) {
+          const int64_t at = j * area_;
+          taps_.fetch(key + at + kPlanes * area_, p);
+          __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
+          Vector<T> sum =
+              weight * selected<adjacent.value>(all, current + at, own + at,
+                                                scale ? scale + at : nullptr, weights, p, count);
+#pragma GCC unroll 4
+          for (int k = 0; k < 4; ++k) {
+            sum = multiply_add(key_weights[k],
+                               taps_.template corner<adjacent.value>(key + at, k, p, count), sum);
+          }
+          store(output + at + p, sum, count);
+        }
       });
-    }
+    });
   }
 
   const WarpAggregate& params_;
   const Size size_;
+  const int64_t area_;
   int64_t image_;
   int64_t first_;
   int64_t pixels_;
   const bool* updated_;  // U of the run; null without a mask
-  bool all_updated_;
   RunTaps<T> taps_;
-  RunSums<T, kSumVectors> products_;
-  RunSums<T, kSumVectors> key_squares_;
-  RunSums<T, kSumVectors> squares_;
+  A products_[kRun];
+  A key_squares_[kRun];
+  A squares_[kRun];
   A key_weight_[4][kRun] = {};  // the key frame's, times its taps'
   A weight_[kRun] = {};
-  T selected_[kRun];
 };
 
 }  // namespace
 
 Range warp_aggregate_planes_range(const WarpAggregate& params) {
-  return {params.batch * runs_of(params.height * params.width), 1};
+  return {params.batch * Runs(params.height * params.width).count, 1};
 }
 
 void warp_aggregate_planes(const WarpAggregate& params, int64_t begin, int64_t end) {
   dispatch_types(params.dtype, params.flow_dtype, [&](auto t, auto f) {
-    const int64_t area = params.height * params.width;
     PlaneAggregator<decltype(t), decltype(f)> aggregator(params);
-    for (int64_t run = begin; run < end; ++run) {
-      const int64_t first = run % runs_of(area) * kRun;
-      aggregator.compute(run / runs_of(area), first, std::min(kRun, area - first));
-    }
+    for_each_run(params.height * params.width, begin, end,
+                 [&](int64_t image, int64_t first, int64_t pixels) {
+                   aggregator.compute(image, first, pixels);
+                 });
   });
 }
 
