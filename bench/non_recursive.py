@@ -46,8 +46,14 @@ class NonRecursive:
 
     @torch.inference_mode()
     def step(self, frame: Frame) -> FrameResult:
-        """Takes the next frame of the video, as `VideoDetector.step` does."""
+        """Takes the next frame of the video, as `VideoDetector.step` does.
+
+        Raises:
+            ValueError: `frame` is no image, or of another size than those before it.
+        """
         image = self._preprocess(frame, self._parameter.device, self._parameter.dtype)
+        if self._keys and image.shape != self._keys[-1].image.shape:
+            raise ValueError(f"frame {self._count}: of another size than those before it")
         is_key = self._count % self._interval == 0
         feature = self._of_key(image) if is_key else self._propagated(image)
         size = (image.shape[2], image.shape[3])

@@ -68,6 +68,11 @@ class _Runner:
         self._validations: dict[str, Validation] = {}
         self._model: tuple[str, HPVODModel] | None = None
 
+    def read_truths(self) -> None:
+        """Reads all annotations: a folder that is no data set is found before anything is saved."""
+        for name in self._data:
+            self._validation(name)
+
     def measure(self, places: Collection[Place]) -> None:
         """Measures what is missing of the places, model by model."""
         order = list(self._files)
@@ -129,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.draw:
         _show(Tradeoff.load(target), folder)
         return 0
-    data = {path.resolve().name: path for path in options.data}
+    data = {f"{path.resolve().name} {options.split}": path for path in options.data}
     if len(data) < len(options.data):
         raise ValueError("DATA: two data sets have the same name")
     seeds = {_digest(path): path for path in options.weights}
@@ -146,9 +151,11 @@ def main(arguments: list[str] | None = None) -> int:
             for point in old.points
             if point.place.weights in files and point.place.data in data
         ]
-        tradeoff.area = old.area
-    tradeoff.save(target)
+        if old.area and (old.area.weights, old.area.data) == (tradeoff.seeds[0], tradeoff.data[0]):
+            tradeoff.area = old.area
     runner = _Runner(tradeoff, files, data, options, target)
+    runner.read_truths()
+    tradeoff.save(target)
     keep_freed_memory()
     warnings.simplefilter("ignore", SkippedWarning)  # reported at the end
     with own_stream(device):

@@ -51,6 +51,7 @@ class Area:
         gamma: of Eq. 9.
         shares: of positions with Q <= tau, before the choice, frame by frame.
         keys: whether the frame became a key frame.
+        where: as of `Point`.
     """
 
     weights: str
@@ -59,6 +60,7 @@ class Area:
     gamma: float
     shares: list[float]
     keys: list[bool]
+    where: dict[str, Any]
 
 
 @dataclass

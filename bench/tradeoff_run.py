@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass, field
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from bench import machine, non_recursive
 from bench.non_recursive import NonRecursive
 from bench.tradeoff_results import GROUPS, Area, Point
 from bench.tradeoff_settings import NON_RECURSIVE, Place, Setting
-from hpvod.data import Annotation, DataError, ImageNetVID, Skipped
+from hpvod.data import Annotation, Clip, DataError, ImageNetVID, Skipped
 from hpvod.data.clip import BoolArray, ImageArray
 from hpvod.detector import FrameResult, VideoDetector
 from hpvod.evaluation.columns import Detections, Truth
@@ -72,6 +74,7 @@ def measure(
         done: told how many more frames are done.
     """
     setting, dataset = place.setting, validation.dataset
+    cost = _cost(model, dataset)
     detections, statistics = _detect(setting, model, validation, done)
     usable = validation.usable & statistics.covered(len(validation.usable))
     results = results_of(detections, validation.truth, usable, dataset.classes).to_json()
@@ -82,16 +85,15 @@ def measure(
         runs = non_recursive.runs_a_frame(setting.interval, setting.keys, lengths)
     else:
         runs = runs_a_frame(setting.row, lengths, key_share, statistics.updated)
-    device = next(model.parameters()).device
     return Point(
         place=place,
         ap={group: results["mean_ap"][group] for group in GROUPS},
         ms=statistics.milliseconds,
-        gmac=runs.dot(_cost(model, dataset)) / 1e9,
+        gmac=runs.dot(cost) / 1e9,
         key_share=key_share,
         updated=statistics.updated,
         frames=results["frames"],
-        where={"device": device.type, **machine.describe(device)},
+        where=_where(model),
     )
 
 
@@ -113,11 +115,20 @@ def measure_area(weights: str, model: HPVODModel, validation: Validation, clip: 
         shares.append((output.quality <= method.tau).float().mean().item())
         return output.quality
 
-    detector = VideoDetector(model, method, consistency=consistency)
+    # With stages, a GPU runs it frame by frame and not as a graph: `consistency` waits for it.
+    detector = VideoDetector(
+        model, method, consistency=consistency, stages=lambda name: nullcontext()
+    )
     of, dataset = validation.dataset.clips[clip], validation.dataset
     results = detector.run(read_frame(dataset, frame) for frame in of.frames)
     keys = [result.is_key for result in results]
-    return Area(weights, validation.name, of.name, method.gamma, shares, keys[1:])
+    where = _where(model)
+    return Area(weights, validation.name, of.name, method.gamma, shares, keys[1:], where)
+
+
+def _where(model: HPVODModel) -> dict[str, Any]:
+    device = next(model.parameters()).device
+    return {"device": device.type, **machine.describe(device)}
 
 
 def _detect(
@@ -162,8 +173,12 @@ def _run(
         reset()
         for image, annotation in _frames(validation, clip):
             if image is not None:
-                result, milliseconds = step(image, annotation)
-                columns.add(number, result, milliseconds)
+                try:
+                    result, milliseconds = step(image, annotation)
+                    columns.add(number, result, milliseconds)
+                except ValueError as error:  # too thin, or not of the size of the frames before it
+                    name = validation.dataset.clips[clip].name
+                    validation.skipped.add(DataError(f"{name}: {error}"))
             number += 1
             done(1)
     return columns.detections(), columns.statistics()
@@ -185,19 +200,29 @@ def _frames(
 
 
 def _cost(model: HPVODModel, dataset: ImageNetVID) -> PerNetwork:
-    """The networks' multiply-adds on a frame, on the mean, if a clip is all as its first frame.
+    """The networks' multiply-adds on a frame, on the mean, if a clip is all of one size.
 
     Raises:
-        DataError: the annotation of a clip's first frame cannot be read.
+        DataError: no annotation of a clip can be read.
     """
     preprocess = Preprocess(model.config)
     sizes: Counter[tuple[int, int]] = Counter()
     for clip in dataset.clips:
-        size = dataset.annotation(clip.frames[0]).size
-        sizes[preprocess.image_size(*size)] += len(clip.frames)
+        sizes[preprocess.image_size(*_size(dataset, clip))] += len(clip.frames)
     frames = sizes.total()
     parts = [
         [count / frames * cost for cost in astuple(multiply_adds(model.config, size))]
         for size, count in sizes.items()
     ]
     return PerNetwork(*map(sum, zip(*parts, strict=True)))
+
+
+def _size(dataset: ImageNetVID, clip: Clip) -> tuple[int, int]:
+    """Height and width of a clip's frames, of the first that can be read."""
+    failed: DataError | None = None
+    for frame in clip.frames:
+        try:
+            return dataset.annotation(frame).size
+        except DataError as error:
+            failed = failed or error
+    raise failed or DataError(f"{clip.name}: has no frames")

@@ -18,6 +18,7 @@ import csv
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -91,9 +92,12 @@ def _train(command: list[object], options: str, batch: int) -> None:
 
 def _run(command: list[str]) -> None:
     print(f"$ {shlex.join(command)}", flush=True)
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    # Ctrl-C reaches the command by itself: it saves what it has, and is waited for.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    if status := process.wait():
+        sys.exit(status)
 
 
 def _write_log(out: Path) -> None:

@@ -66,12 +66,12 @@ def pack_conv2d(weight: Tensor, bias: Tensor | None = None) -> PackedConv2d:
     if backend == "cpu":
         packed = torch.ops.hpvod.pack_conv2d_weight(weight)
     elif backend == "reference":
-        packed = weight
+        packed = weight.clone()
     else:
-        packed = weight.permute(0, 2, 3, 1).contiguous()
+        packed = weight.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     if bias is not None:
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        bias = bias.to(wide).contiguous()
+        bias = bias.to(wide, copy=True).contiguous()
     return PackedConv2d(
         weight=packed,
         bias=bias,

@@ -68,6 +68,7 @@ class OracleDetector:
         self._flow = PackedFlow(model.flow) if self._device.type == "cpu" else model.flow
         self._loop: KeyFrameLoop | None = None
         self._count = 0
+        self._frame_size = (0, 0)
         self._whole = False
 
     def reset(self) -> None:
@@ -87,14 +88,15 @@ class OracleDetector:
         start = perf_counter()
         image = self._preprocess(frame, self._device, self._network.dtype)
         preparing = perf_counter() - start
+        size = (frame.shape[0], frame.shape[1])
         if self._loop is None:
-            self._loop = self._loop_on(image)
-        if image.shape != self._loop.image_shape:
+            self._loop, self._frame_size = self._loop_on(image), size
+        if size != self._frame_size:
+            before, now = ("x".join(map(str, each)) for each in (self._frame_size, size))
             raise ValueError(
-                f"frame {self._count}: size changed from {_size(self._loop.image_shape)} to "
-                f"{_size(image.shape)} (height x width, in the network's input)"
+                f"frame {self._count}: size changed from {before} to {now} (height x width)"
             )
-        turn = _Turn(self._loop, image, self._count, (frame.shape[0], frame.shape[1]))
+        turn = _Turn(self._loop, image, self._count, size)
         chosen = self._choose(turn, annotation)
         self._count += 1
         return OracleResult(chosen.frame, preparing + chosen.seconds)
@@ -184,7 +186,3 @@ class _Turn:
     image: Tensor
     index: int
     frame_size: tuple[int, int]
-
-
-def _size(shape: torch.Size) -> str:
-    return f"{shape[2]}x{shape[3]}"

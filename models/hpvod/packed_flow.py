@@ -6,6 +6,7 @@ There, the networks' own convolutions reorder their weights at every call: of th
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -127,7 +128,7 @@ class _Level:
         packed = pack_conv2d(torch.cat(parities), level.deconv.get_parameter("bias").repeat(4))
         return cls(
             flow=Convolution.of(level.flow),
-            upsample_flow=level.upsample_flow,
+            upsample_flow=copy.deepcopy(level.upsample_flow),
             deconv=Convolution(packed, stride=1, padding=1, dilation=1),
         )
 

@@ -85,3 +85,15 @@ def test_only_models_with_every_method_count(tradeoff: Tradeoff) -> None:
 
 def test_markdown() -> None:
     assert markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |\n"
+
+
+def test_a_claim_on_a_group_without_boxes(tradeoff: Tradeoff) -> None:
+    for point in tradeoff.points:
+        if point.place.weights == "b":
+            point.ap["slow"] = None
+    lines = {line[0]: line[1:] for line in claims_table(tradeoff)}
+    assert lines["fgfa's gain is largest for fast motion"] == ["3.0", "1 of 1", "yes"]
+    for point in tradeoff.points:
+        point.ap["fast"] = None
+    lines = {line[0]: line[1:] for line in claims_table(tradeoff)}
+    assert lines["fgfa's gain is largest for fast motion"] == ["-", "0 of 0", "-"]

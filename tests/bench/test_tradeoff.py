@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bench import tradeoff
-from bench.tradeoff_results import Tradeoff
+from bench.tradeoff_results import Area, Tradeoff
 from bench.tradeoff_settings import Setting
 from hpvod.config import ModelConfig
+from hpvod.data import DataError
 from hpvod.model import build_model
 from hpvod.synthetic.classes import SYNTHETIC_CLASSES
 from hpvod.synthetic.make import Order, make_data
@@ -57,12 +59,12 @@ def test_everything_is_measured_once(done: Path) -> None:
     found = Tradeoff.load(done / "points.json")
     assert len({point.place for point in found.points}) == len(found.points)
     (main, other), data = found.seeds, found.data
-    assert data == ["first", "second"]
+    assert data == ["first val", "second val"]
     assert found.lambdas == {main: 0.1, other: 0.5}
     by_setting = {
         str(point.place.setting): point
         for point in found.points
-        if (point.place.weights, point.place.data) == (main, "first")
+        if (point.place.weights, point.place.data) == (main, "first val")
     }
     for point in found.points:
         assert point.frames == CLIPS * FRAMES
@@ -144,8 +146,50 @@ def test_points_of_other_models_go(folder: Path, done: Path, tmp_path: Path) -> 
     assert kept.points == [
         point
         for point in found.points
-        if (point.place.weights, point.place.data) == (found.seeds[1], "first")
+        if (point.place.weights, point.place.data) == (found.seeds[1], "first val")
     ]
+
+
+def test_figure_2_alone_and_of_no_other_model(folder: Path, tmp_path: Path) -> None:
+    def area(model: str, *only: str) -> Area | None:
+        options = [str(folder / "first"), "--weights", str(folder / f"{model}.safetensors")]
+        options += ["--out", str(tmp_path), *SMALL, "--only", *only]
+        assert tradeoff.main(options) == 0
+        return Tradeoff.load(tmp_path / "points.json").area
+
+    first = area("a", "2")
+    assert (tmp_path / "figure2.png").exists() and first is not None
+    assert area("a", "orderings") == first
+    assert area("b", "orderings") is None
+
+
+def test_data_that_are_none_lose_no_point(folder: Path, done: Path, tmp_path: Path) -> None:
+    (tmp_path / "points.json").write_bytes((done / "points.json").read_bytes())
+    with pytest.raises(DataError, match="frist"):
+        tradeoff.main(
+            [
+                str(folder / "frist"),
+                "--weights",
+                str(folder / "a.safetensors"),
+                "--out",
+                str(tmp_path),
+            ]
+        )
+    assert (tmp_path / "points.json").read_bytes() == (done / "points.json").read_bytes()
+
+
+def test_frames_of_another_size_are_skipped_by_all(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "odd"
+    shutil.copytree(folder / "first", data)
+    make_data(tmp_path / "other", Order(0, CLIPS, FRAMES, 0, (96, 80), 0, 0), 1)
+    last = sorted((data / "Data/VID/val").rglob("*.JPEG"))[-1].relative_to(data)
+    annotation = Path(str(last).replace("Data", "Annotations")).with_suffix(".xml")
+    for part in (last, annotation):
+        shutil.copyfile(tmp_path / "other" / part, data / part)
+    options = [str(data), "--weights", str(folder / "a.safetensors"), "--out", str(tmp_path)]
+    assert tradeoff.main([*options, *SMALL, "--only", "orderings", "4"]) == 0
+    found = Tradeoff.load(tmp_path / "points.json").points
+    assert {point.frames for point in found} == {CLIPS * FRAMES - 1}
 
 
 def test_draw_only_draws(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +235,7 @@ def test_options(options: list[str], message: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--only", "2", "--clip", "2"], "--clip: first has the clips 0 to 1, not 2"),
+        (["--only", "2", "--clip", "2"], "--clip: first val has the clips 0 to 1, not 2"),
         (["--only", "2", "--split", "test"], "test.txt"),
         (["--only", "2", "--device", "tpu"], "tpu"),
     ],
@@ -202,7 +246,7 @@ def test_what_cannot_be_run(folder: Path, tmp_path: Path, more: list[str], messa
 
 
 def test_data_sets_of_one_name(folder: Path, tmp_path: Path) -> None:
-    first = str(folder / "first")
+    first = str(folder / "first val")
     options = [first, first, "--weights", str(folder / "a.safetensors"), "--out", str(tmp_path)]
     with pytest.raises(ValueError, match="DATA: two data sets have the same name"):
         tradeoff.main(options)

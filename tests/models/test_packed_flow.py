@@ -62,5 +62,6 @@ def test_the_copy_does_not_follow_the_network():
     with torch.inference_mode():
         packed = PackedFlow(flow_network)
         before = packed(current, key).flow.clone()
-        flow_network.flow.weight.zero_()
+        for parameter in flow_network.parameters():
+            parameter.zero_()
         assert torch.equal(packed(current, key).flow, before)

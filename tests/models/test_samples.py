@@ -80,9 +80,11 @@ def test_boxes_are_scaled_and_mirrored_with_the_image(tmp_path):
         # A pixel of the frame is 1.6 of the image.
         (box,) = pair.targets.boxes
         assert (box - light_box(pair.current)).abs().max() <= 1.6
-        if not draw.flip:
-            expected = 1.6 * torch.from_numpy(data.annotation(draw.current).boxes)
-            torch.testing.assert_close(pair.targets.boxes, expected)
+        expected = torch.from_numpy(data.annotation(draw.current).boxes)
+        if draw.flip:
+            x1, y1, x2, y2 = expected.unbind(1)
+            expected = torch.stack((WIDTH - 1 - x2, y1, WIDTH - 1 - x1, y2), dim=1)
+        torch.testing.assert_close(pair.targets.boxes, 1.6 * expected)
         assert pair.still == (draw.key is draw.current)
         assert torch.equal(pair.key, pair.current) == pair.still
         assert (sample.mask, sample.seed) == (draw.mask, draw.seed)

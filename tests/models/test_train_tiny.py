@@ -1,6 +1,10 @@
 import csv
 import importlib.util
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,3 +89,34 @@ def test_a_stage_that_fails_ends_the_script_with_its_status(script):
     with pytest.raises(SystemExit) as ended:
         script._run([sys.executable, "-c", "raise SystemExit(3)"])
     assert ended.value.code == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_may_finish_what_it_saves(number, tmp_path):
+    command = f"""import signal, sys, time
+def stop(*_):
+    time.sleep(1)
+    open({str(tmp_path / "saved")!r}, "w").close()
+    sys.exit(130)
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+open({str(tmp_path / "ready")!r}, "w").close()
+time.sleep(60)
+"""
+    program = f"""import importlib.util, sys
+spec = importlib.util.spec_from_file_location("train_tiny", {str(SCRIPT)!r})
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+script._run([sys.executable, "-c", {command!r}])
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    assert process.wait(60) == 130
+    assert (tmp_path / "saved").exists()

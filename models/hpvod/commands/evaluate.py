@@ -26,7 +26,7 @@ from hpvod.commands.choices import (
     load_network,
 )
 from hpvod.memory import keep_freed_memory
-from hpvod.method import PRESETS
+from hpvod.method import PRESETS, Method
 from hpvod.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ class _Model:
     gamma: float | None
     short_side: int | None
     device: str | None
+
+    def chosen(self) -> tuple[Method, str]:
+        """The method, and what results call it; raises RefusedError where there is no such one."""
+        knobs = {"interval": self.interval, "tau": self.tau, "gamma": self.gamma}
+        method = choose_method(self.method or "c3", **knobs)
+        given = (f"{knob}={value:g}" for knob, value in knobs.items() if value is not None)
+        return method, " ".join([method.name, *given])
 
 
 def evaluate(
@@ -120,6 +127,7 @@ def _check_options(out: Path | None, detections: Path | None, model: _Model) -> 
             raise RefusedError("nothing to evaluate: give --weights FILE or --detections FILE")
         if out is None:
             raise RefusedError("no --out FOLDER for the detections and results")
+        model.chosen()
         return
     for name, value in vars(model).items():
         if value is not None:
@@ -234,9 +242,7 @@ def _detection(
     from hpvod.evaluation.in_parts import detect_in_parts
     from hpvod.evaluation.run import detect_clips
 
-    knobs = {"interval": model.interval, "tau": model.tau, "gamma": model.gamma}
-    method = choose_method(model.method or "c3", **knobs)
-    name = " ".join([method.name, *(f"{k}={v:g}" for k, v in knobs.items() if v is not None)])
+    method, name = model.chosen()
     network = load_network(model.weights, None, model.device, model.short_side)
     unknown = sorted(set(dataset.classes) - set(network.config.classes))
     if unknown and rank == 0:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hpvod.commands.choices import Device
 from hpvod.commands.training import (
     Amp,
     Batch,
     CheckpointEvery,
-    Device,
     Iterations,
     LearningRate,
     Out,

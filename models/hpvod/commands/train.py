@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hpvod.commands.choices import Device
 from hpvod.commands.training import (
     Amp,
     Batch,
     CheckpointEvery,
-    Device,
     Iterations,
     LearningRate,
     Out,
@@ -30,7 +30,9 @@ def train(
     det: Annotated[
         Path | None, typer.Option(help="Still images in ImageNet DET's layout: every second one.")
     ] = None,
-    model: Annotated[str, typer.Option(help="resnet101 or tiny.")] = "resnet101",
+    model: Annotated[
+        str | None, typer.Option(help="resnet101 or tiny.", show_default="resnet101")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Start from this hpvod .safetensors.")
     ] = None,
@@ -57,7 +59,10 @@ def train(
     device: Device = None,
     amp: Amp = None,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Nothing is pre-trained: train every layer.")
+        bool,
+        typer.Option(
+            "--from-scratch", help="Train every layer, conv1, res2 and batch normalisation too."
+        ),
     ] = False,
     checkpoint_every: CheckpointEvery = 500,
 ) -> None:

@@ -15,9 +15,6 @@ Batch = Annotated[int, typer.Option(min=1, help="Pairs an iteration and process.
 LearningRate = Annotated[float, typer.Option(min=0)]
 Seed = Annotated[int, typer.Option(min=0)]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read images.")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cuda if there is one")
-]
 Amp = Annotated[str | None, typer.Option(help="Mixed precision: bf16 or fp16.")]
 CheckpointEvery = Annotated[int, typer.Option(min=1, help="Iterations.")]
 

@@ -24,7 +24,7 @@ class DetectorTask:
         stills: still images, every second sample; or None.
         area_weight: lambda.
         seed: of every random choice.
-        from_scratch: whether nothing is pre-trained.
+        from_scratch: whether every layer is trained.
     """
 
     terms: tuple[str, ...] = ("total", "rpn_class", "rpn_box", "rcnn_class", "rcnn_box", "updated")

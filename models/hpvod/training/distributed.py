@@ -40,3 +40,9 @@ def sum_gradients(parameters: Sequence[nn.Parameter], values: Tensor) -> Tensor:
         gradient.copy_(flat[start:end].view_as(gradient))
         start = end
     return flat[start:]
+
+
+def wait_for_others() -> None:
+    """Returns when every process of the run has called it."""
+    if dist.is_initialized():
+        dist.barrier()

@@ -24,7 +24,7 @@ _CALIBRATION_IMAGES = 8
 class Start:
     """Options of `hpvod train` that say where it starts, as its help explains them."""
 
-    model: str
+    model: str | None
     weights: Path | None
     resnet: Path | None
     flow: Path | None
@@ -60,13 +60,15 @@ def _pretrained(start: Start, video: Dataset, seed: int) -> HPVODModel:
             if given:
                 raise TrainingError(f"--{option} and --resnet exclude each other")
     if start.weights is not None:
+        if start.model is not None:
+            raise TrainingError("--model means nothing to --weights, whose file says it")
         model = load_model(start.weights)
         if model.config.classes != video.classes:
             raise TrainingError(f"{start.weights}: has other classes than the data set")
         return model
     if start.resnet is None and not start.from_scratch:
         raise TrainingError("nothing to start from: give --weights, --resnet or --from-scratch")
-    config = dataclasses.replace(model_preset(start.model), classes=video.classes)
+    config = dataclasses.replace(model_preset(start.model or "resnet101"), classes=video.classes)
     if start.resnet is None:
         return build_model(config, seed)
     model = build_model(dataclasses.replace(config, stride_in="3x3"), seed)

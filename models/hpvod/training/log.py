@@ -20,7 +20,7 @@ class TrainingLog:
         self._bar = progress_bar()
         self._lines = self._bar.disable
         self._task = self._bar.add_task("", total=iterations, completed=iteration)
-        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=iteration)
+        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=iteration + 1)
         self._iteration = iteration
         self._iterations = iterations
         self._restart()
@@ -61,6 +61,7 @@ class TrainingLog:
         means["images_per_second"] = self._images / seconds
         for name, value in means.items():
             self._writer.add_scalar(name, value, self._iteration)
+        self._writer.flush()  # a checkpoint may come next, after which it is not logged again
         text = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
         left = seconds / self._count * (self._iterations - self._iteration)
         self._bar.update(self._task, description=text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -76,7 +76,9 @@ class PairReader:
         boxes = torch.from_numpy(annotation.boxes) * torch.tensor([x, y, x, y])
         targets = Targets(boxes.float(), torch.from_numpy(annotation.labels))
         pair = Pair(key, current, targets, still)
-        return PairSample(flipped(pair) if draw.flip else pair, draw.mask, draw.seed)
+        if draw.flip:
+            pair = flipped(pair, x * (width - 1))
+        return PairSample(pair, draw.mask, draw.seed)
 
     def _image(self, frame: Frame, annotation: Annotation | None) -> Tensor:
         image = read_image(frame.image)
@@ -108,7 +110,7 @@ class _Positions(TorchDataset[Read[T] | Read[None]]):
 
 
 def batches(
-    read: Callable[[int, int], T], positions: list[list[int]], workers: int
+    read: Callable[[int, int], T], positions: Iterable[list[int]], workers: int
 ) -> Iterator[list[Read[T]]]:
     """The samples of each iteration; what cannot be used is replaced by the next candidate.
 

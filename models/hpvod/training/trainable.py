@@ -19,8 +19,7 @@ def trainable_parameters(model: HPVODModel, *, from_scratch: bool) -> list[nn.Pa
 
     Args:
         model: the networks.
-        from_scratch: whether nothing is pre-trained, so that the first convolution and res2 have
-            to learn as well.
+        from_scratch: whether the first convolution and res2 are trained as well.
     """
     frozen = _ALWAYS if from_scratch else (*_PRETRAINED, *_ALWAYS)
     for name, parameter in model.named_parameters():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hpvod.data import DataError, Skipped
 from hpvod.training.checkpoint import load_checkpoint, save_checkpoint
-from hpvod.training.distributed import sum_gradients
+from hpvod.training.distributed import sum_gradients, wait_for_others
 from hpvod.training.errors import TrainingError
 from hpvod.training.log import TrainingLog
 from hpvod.training.samples import batches
@@ -98,7 +98,10 @@ class Run:
 
 @dataclass
 class _Stop:
-    """Turns a signal into a flag, so that a run stops between iterations; a second one kills."""
+    """Turns a signal into a flag, so that a run stops between iterations; a second Ctrl-C kills.
+
+    A second SIGTERM does not: torchrun passes on what every process may have got already.
+    """
 
     asked: bool = False
     _before: dict[int, Any] = field(default_factory=dict)
@@ -110,7 +113,8 @@ class _Stop:
 
     def _ask(self, number: int, _: FrameType | None) -> None:
         self.asked = True
-        signal.signal(number, self._before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -156,7 +160,7 @@ class Trainer(Generic[T]):
             KeyboardInterrupt: the run was stopped; a checkpoint is written.
         """
         run = self._run
-        positions = [run.positions(i) for i in range(self.iteration, run.iterations)]
+        positions = map(run.positions, range(self.iteration, run.iterations))
         with ExitStack() as stack:
             stop = stack.enter_context(_Stop())
             log = None
@@ -173,6 +177,7 @@ class Trainer(Generic[T]):
                 if stopped or self.iteration % run.checkpoint_every == 0:
                     self._save()
                 if stopped:
+                    wait_for_others()  # torchrun kills them all once the first has ended
                     raise KeyboardInterrupt
             self._save()
 
