@@ -49,6 +49,6 @@ def options_of(out: Path, **changes: object) -> Options:
 
 def train_small(out: Path, data: Path, weights: Path, **changes: object) -> None:
     """A run on videos and still images in turn, from random weights."""
-    start = Start(model="tiny", weights=weights, resnet=None, flow=None, from_scratch=True)
+    start = Start(model=None, weights=weights, resnet=None, flow=None, from_scratch=True)
     options = options_of(out, **changes)
     train_detector(options, start, data=data, det=data, classes=None, area_weight=0.1)

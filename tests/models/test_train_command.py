@@ -131,6 +131,10 @@ def test_a_classifier_of_torchvisions_starts_a_run(
         ((), "nothing to start from: give --weights, --resnet or --from-scratch"),
         (("--from-scratch", "--resnet", "a.pth"), "--from-scratch and --resnet exclude each other"),
         (("--weights", "a", "--resnet", "b"), "--weights and --resnet exclude each other"),
+        (
+            ("--weights", "a", "--model", "tiny"),
+            "--model means nothing to --weights, whose file says it",
+        ),
         (("--from-scratch", "--model", "vast"), "--model: no model preset 'vast'"),
         (("--from-scratch", "--device", "tpu"), "--device: unknown device 'tpu'"),
         (("--from-scratch", "--amp", "int4"), "--amp: must be bf16 or fp16, not 'int4'"),
