@@ -18,13 +18,29 @@ Json = dict[str, Any]
 
 
 def tables(results: Path = RESULTS) -> str:
-    """The results as Markdown: the CPU's, then every GPU's, or that none was measured."""
+    """The results as Markdown: accuracy, then the CPU's speed and every GPU's, or that none was.
+
+    Accuracy is what tradeoff.py has measured, with its tables and figures.
+    """
     files = {path: json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")}
     paths = sorted(files, key=lambda path: (files[path][0]["device"] != "cpu", path.name))
-    parts = [_file_tables(path, files[path]) for path in paths]
+    parts = [_accuracy(folder) for folder in sorted(results.glob("tradeoff_*"))]
+    parts += [_file_tables(path, files[path]) for path in paths]
     if all(rows[0]["device"] == "cpu" for rows in files.values()):
         parts.append("**GPU**: not measured yet.\n")
     return "\n".join(parts)
+
+
+def _accuracy(folder: Path) -> str:
+    """The table of orderings and the figures of a folder of tradeoff.py."""
+    content = json.loads((folder / "points.json").read_text(encoding="utf-8"))
+    where = content["points"][0]["where"]
+    lines = [f"Accuracy, {where['device_name']}, {where['date'][:10]}:", ""]
+    lines += [(folder / "orderings.md").read_text(encoding="utf-8")]
+    for picture in sorted(folder.glob("figure*.png")):
+        number = picture.stem.removeprefix("figure")
+        lines += [f"![Figure {number}](bench/results/{folder.name}/{picture.name})", ""]
+    return "\n".join(lines)
 
 
 def _file_tables(path: Path, rows: list[Json]) -> str:

@@ -69,3 +69,16 @@ def test_ops_at_listed_pixels_have_a_table_of_their_own(tmp_path: Path) -> None:
         "| some_layer | cpu | 1x1024x38x63 | float32 | 10.0 % | 2.000 | 0.90 | 2.00x | 9.0x |"
     )
     assert not any("of a copy" in line and "dense" in line for line in lines)
+
+
+def test_accuracy_comes_first_with_its_figures(tmp_path: Path) -> None:
+    folder = tmp_path / "tradeoff_cpu"
+    folder.mkdir()
+    where = {"device_name": "Some CPU", "date": "2026-11-29T10:00:00"}
+    (folder / "points.json").write_text(json.dumps({"points": [{"where": where}]}))
+    (folder / "orderings.md").write_text("| method | mAP |\n|---|---|\n| c3 | 50 |\n")
+    (folder / "figure3.png").touch()
+    assert readme.tables(tmp_path) == (
+        "Accuracy, Some CPU, 2026-11-29:\n\n| method | mAP |\n|---|---|\n| c3 | 50 |\n\n"
+        "![Figure 3](bench/results/tradeoff_cpu/figure3.png)\n\n**GPU**: not measured yet.\n"
+    )
