@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     weights += ["--flow", out / "flow/flow.safetensors", "--area-weight", options.area_weight]
     _train(
         ["train", out / "data/clips", "--det", images, "--out", out / "clips", *seed, *weights],
-        "--from-scratch --iterations 4500 --learning-rate 5e-3",
+        "--from-scratch --iterations 3000 --learning-rate 5e-3",
         batch=4,
     )
     shutil.copyfile(out / "clips/model.safetensors", out / "tiny.safetensors")
