@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("out", metavar="OUT", type=Path, help="folder; may be an unfinished run's")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and samples (0)")
-    parser.add_argument("--area-weight", type=float, default=0.02, help="lambda of Eq. 12 (0.02)")
+    parser.add_argument("--area-weight", type=float, default=0.1, help="lambda of Eq. 12 (0.1)")
     options = parser.parse_args(arguments)
     out: Path = options.out
     for name, data_options in _DATA.items():
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     weights += ["--flow", out / "flow/flow.safetensors", "--area-weight", options.area_weight]
     _train(
         ["train", out / "data/clips", "--det", images, "--out", out / "clips", *seed, *weights],
-        "--from-scratch --iterations 3000 --learning-rate 5e-3",
+        "--from-scratch --iterations 3000 --learning-rate 0.01",
         batch=4,
     )
     shutil.copyfile(out / "clips/model.safetensors", out / "tiny.safetensors")
