@@ -43,9 +43,10 @@ def test_its_commands_are_hpvods_and_leave_weights_and_a_log(script, monkeypatch
 
     monkeypatch.setattr(script, "_run", run)
     monkeypatch.setattr(script.torch.cuda, "is_available", lambda: gpu)
-    for stage, terms in (("flow", "total"), ("images", "total"), ("clips", "updated")):
-        scalars(out / stage, {20: {terms: 0.5}, 40: {terms: 0.25}})
-    (out / "clips/model.safetensors").write_bytes(b"weights")
+    terms = {"flow": "total", "images": "total", "clips": "total", "updates": "updated"}
+    for stage, term in terms.items():
+        scalars(out / stage, {20: {term: 0.5}, 40: {term: 0.25}})
+    (out / "updates/model.safetensors").write_bytes(b"weights")
     script.main([str(out), "--seed", "3", "--area-weight", "0.01"])
 
     for command in commands:
@@ -62,14 +63,14 @@ def test_its_commands_are_hpvods_and_leave_weights_and_a_log(script, monkeypatch
         next(word for word in c if word in ("make-data", "pretrain-flow", "train"))
         for c in commands
     ]
-    assert names == ["make-data"] * 3 + ["pretrain-flow", "train", "train"]
+    assert names == ["make-data"] * 3 + ["pretrain-flow"] + ["train"] * 3
     assert (out / "tiny.safetensors").read_bytes() == b"weights"
     with (out / "tiny.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [(line["stage"], line["iteration"]) for line in lines] == [
-        (stage, iteration) for stage in ("flow", "images", "clips") for iteration in ("20", "40")
+        (stage, iteration) for stage in terms for iteration in ("20", "40")
     ]
-    assert [line["total"] for line in lines] == ["0.5", "0.25", "0.5", "0.25", "", ""]
+    assert [line["total"] for line in lines] == ["0.5", "0.25"] * 3 + ["", ""]
     assert lines[-1]["updated"] == "0.25"
 
 
