@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("out", metavar="OUT", type=Path, help="folder; may be an unfinished run's")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and samples (0)")
-    parser.add_argument("--area-weight", type=float, default=0.5, help="lambda of Eq. 12 (0.5)")
+    parser.add_argument("--area-weight", type=float, default=0.2, help="lambda of the last stage (0.2)")
     options = parser.parse_args(arguments)
     out: Path = options.out
     for name, data_options in _DATA.items():
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     weights = ["--weights", out / "clips/model.safetensors", "--area-weight", options.area_weight]
     _train(
         [*train_on_clips, "--out", out / "updates", *weights, *next_seed],
-        "--from-scratch --iterations 1200 --learning-rate 0.01",
+        "--from-scratch --iterations 700 --learning-rate 0.01",
         batch=4,
     )
     shutil.copyfile(out / "updates/model.safetensors", out / "tiny.safetensors")
