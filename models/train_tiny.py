@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("out", metavar="OUT", type=Path, help="folder; may be an unfinished run's")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and samples (0)")
-    parser.add_argument("--area-weight", type=float, default=0.2, help="lambda of the last stage (0.2)")
+    parser.add_argument("--area-weight", type=float, default=0.2, help="lambda at last (0.2)")
     options = parser.parse_args(arguments)
     out: Path = options.out
     for name, data_options in _DATA.items():
