@@ -28,7 +28,8 @@ def test_it_is_small_and_has_its_log() -> None:
         "clips",
         "updates",
     ]
-    assert all(float(line["total"]) < 2 for line in lines)
+    flow = [float(line["end_point_error"]) for line in lines if line["stage"] == "flow"]
+    assert sum(flow[-10:]) < 0.8 * sum(flow[:10])
 
 
 def test_it_detects_what_it_was_trained_to(tmp_path: Path) -> None:
@@ -44,6 +45,5 @@ def test_it_detects_what_it_was_trained_to(tmp_path: Path) -> None:
         found[name] = results_of(detections, truth, usable, dataset.classes).mean["all"]
         if name == "c2":
             assert 2 / 12 < statistics.updated < 0.7  # key frames, and what Q asks for
-    print(found)
-    assert found["per_frame"] > 0.4
-    assert found["c2"] > found["c1"]
+    assert found["per_frame"] > 0.25  # on four clips; of random weights it is 0
+    assert found["c2"] > found["c1"] > 0.05
