@@ -17,7 +17,7 @@ from hpvod.data import DataError
 from hpvod.tensor_file import WeightsError
 from hpvod.training.errors import TrainingError
 from hpvod.training.schedule import learning_rate
-from hpvod.training.trainer import Run, Trainer
+from hpvod.training.trainer import Run, Trainer, _Stop
 
 
 class Line:
@@ -165,3 +165,17 @@ if __name__ == "__main__":
     slow = Line()
     slow.pause = 0.01
     Trainer(slow, run_in(Path(sys.argv[1]), iterations=200, checkpoint_every=1)).train()
+
+
+def test_a_second_sigterm_does_not_kill():
+    # torchrun passes on what every process may have got already.
+    with _Stop() as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+
+
+def test_a_second_ctrl_c_does():
+    with pytest.raises(KeyboardInterrupt), _Stop():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
