@@ -24,7 +24,7 @@ MEMORY_FORMATS = {
 NETWORK_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Relative, in Euclidean norms: what a network's features may differ by from the reference's."""
 
-_SECONDS, _GPU_SECONDS = 0.4, 0.15  # of measuring, a contestant
+_SECONDS, _GPU_SECONDS = 0.8, 0.15  # of measuring, the slowest contestant
 _PEER_ERROR = 1e-3  # relative, in float32: a peer that errs more computes something else
 
 

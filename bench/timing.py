@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -13,8 +14,8 @@ Contestant = Callable[[int], object]
 
 
 _WARM_UP = 2
-_FEWEST_SAMPLES = 5
-_MOST_SAMPLES = 200
+_FEWEST_TURNS = 5
+_TURN, _MOST_CALLS = 10.0, 100  # milliseconds that a turn lasts at least, with so many calls at most
 
 
 def number_of_sets(device: torch.device, bytes_a_call: int, cpu_cache: int = 0) -> int:
@@ -40,49 +41,51 @@ def median_times(
 ) -> dict[str, float]:
     """Median milliseconds a call of each contestant.
 
-    A sample is one call for every input set, one after the other: on a CPU under a host clock, on
-    a GPU between two device events. With sets that together exceed a cache, no call finds its input
-    there.
+    A fast contestant makes several calls in its turn, one after the other, each on the next input
+    set; their mean is a sample. It is taken under a host clock on a CPU and between two device
+    events on a GPU. With sets that together exceed a cache, no call finds its input there. All have
+    equally many turns, so that whatever else goes on in the machine meets all of them alike.
 
     Args:
         contestants: by name, in the order of their turns.
         device: where they run.
-        seconds: measuring time of each contestant, at least; slow ones take longer, for they get
-            at least five samples.
+        seconds: measuring time of the slowest contestant, at least; it has at least five turns.
         sets: number of input sets.
     """
-    for contestant in contestants.values():
+    sample = _sample_cuda if device.type == "cuda" else _sample_cpu
+    calls: dict[str, int] = {}
+    for name, contestant in contestants.items():
         for turn in range(_WARM_UP * sets):
             contestant(turn % sets)
-    sample = _sample_cuda if device.type == "cuda" else _sample_cpu
+        estimate = sample(contestant, range(sets))
+        calls[name] = min(math.ceil(_TURN / estimate), _MOST_CALLS)
     samples: dict[str, list[float]] = {name: [] for name in contestants}
-
-    def unfinished(name: str) -> bool:
-        done = samples[name]
-        spent = sum(done) * sets
-        return len(done) < _FEWEST_SAMPLES or (spent < seconds * 1e3 and len(done) < _MOST_SAMPLES)
-
-    while waiting := [name for name in contestants if unfinished(name)]:
-        for name in waiting:
-            samples[name].append(sample(contestants[name], sets))
+    turns, spent = 0, dict.fromkeys(contestants, 0.0)
+    while turns < _FEWEST_TURNS or max(spent.values()) < seconds * 1e3:
+        for name, contestant in contestants.items():
+            first = turns * calls[name]
+            indices = [index % sets for index in range(first, first + calls[name])]
+            samples[name].append(sample(contestant, indices))
+            spent[name] += samples[name][-1] * calls[name]
+        turns += 1
     return {name: statistics.median(done) for name, done in samples.items()}
 
 
-def _sample_cpu(contestant: Contestant, sets: int) -> float:
+def _sample_cpu(contestant: Contestant, indices: Sequence[int]) -> float:
     start = time.perf_counter()
-    for index in range(sets):
+    for index in indices:
         contestant(index)
-    return (time.perf_counter() - start) * 1e3 / sets
+    return (time.perf_counter() - start) * 1e3 / len(indices)
 
 
-def _sample_cuda(contestant: Contestant, sets: int) -> float:
+def _sample_cuda(contestant: Contestant, indices: Sequence[int]) -> float:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    for index in range(sets):
+    for index in indices:
         contestant(index)
     end.record()
     end.synchronize()
-    return float(start.elapsed_time(end)) / sets
+    return float(start.elapsed_time(end)) / len(indices)
 
 
 def graph_times(

@@ -29,7 +29,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 _DATA = {
-    "flow": "--train 0 --val 0 --flow 1500 --seed 1",
+    "flow": "--train 0 --val 0 --flow 3000 --seed 1",
     "images": "--train 1800 --frames 1 --stills 1800 --val 0 --seed 2",
     "clips": "--train 1000 --frames 12 --val 0 --seed 3",
 }
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     seed, next_seed = (["--seed", options.seed + more] for more in (0, 1))
     _train(
         ["pretrain-flow", out / "data/flow/FlyingChairs", "--out", out / "flow", *seed],
-        "--model tiny --split all --iterations 4000 --learning-rate 1e-3",
+        "--model tiny --split all --iterations 16000 --learning-rate 1e-3",
         batch=8,
     )
     _train(
@@ -94,7 +94,7 @@ def _train(command: list[object], options: str, batch: int) -> None:
         _run([sys.executable, "-m", "hpvod", *arguments, "--batch", str(batch)])
         return
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={_PROCESSES}"]
-    share = ["--batch", str(batch // _PROCESSES), "--workers", "1"]
+    share = ["--batch", str(batch // _PROCESSES), "--workers", "2"]
     _run([sys.executable, "-m", *torchrun, "-m", "hpvod", *arguments, *share])
 
 

@@ -40,22 +40,44 @@ def test_contestants_take_turns(clock: Clock) -> None:
 
         return run
 
-    contestants = {"a": contestant("a", 0.001), "b": contestant("b", 0.004)}
-    times = median_times(contestants, CPU, seconds=0.04, sets=2)
-    assert times == pytest.approx({"a": 1, "b": 4})
-    timed = turns[8:]  # after two warm-ups of each on both sets
-    assert timed[:20] == [(name, index) for _ in range(5) for name in "ab" for index in (0, 1)]
-    # 40 ms are five turns of b, the fewest there are, and 20 of a, which goes on alone.
-    assert [name for name, _ in timed[20:]] == ["a"] * 2 * 15
+    contestants = {"a": contestant("a", 0.001), "b": contestant("b", 0.008)}
+    times = median_times(contestants, CPU, seconds=0.1, sets=2)
+    assert times == pytest.approx({"a": 1, "b": 8})
+    timed = turns[12:]  # after two warm-ups of each on both sets, and an estimate
+    # A turn is 10 ms or more: ten calls of a, two of b. Seven turns of b are more than 100 ms.
+    turn = [("a", 0), ("a", 1)] * 5 + [("b", 0), ("b", 1)]
+    assert timed == turn * 7
+
+
+def test_the_next_turn_goes_on_with_the_next_set(clock: Clock) -> None:
+    indices = []
+
+    def run(index: int) -> None:
+        indices.append(index)
+        clock.now += 0.006
+
+    median_times({"a": run}, CPU, seconds=0, sets=3)
+    assert indices[9:] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_turn_has_no_more_than_100_calls_and_there_are_at_least_5_turns(clock: Clock) -> None:
+    calls = []
+
+    def run(index: int) -> None:
+        calls.append(index)
+        clock.now += 1e-5
+
+    assert median_times({"a": run}, CPU, seconds=0)["a"] == pytest.approx(0.01)
+    assert len(calls) == 3 + 5 * 100
 
 
 def test_time_is_the_median(clock: Clock) -> None:
-    durations = iter([9, 9, 0.001, 0.001, 0.002, 0.003, 7])
+    durations = iter([9, 9, 9, 0.01, 0.01, 0.02, 0.03, 7])
 
     def run(_: int) -> None:
         clock.now += next(durations)
 
-    assert median_times({"a": run}, CPU, seconds=0.001)["a"] == pytest.approx(2)
+    assert median_times({"a": run}, CPU, seconds=0.001)["a"] == pytest.approx(20)
 
 
 def test_stages_of_a_frame(clock: Clock) -> None:

@@ -71,10 +71,10 @@ def misfit(sample, border=8):
     x = (columns + sample.flow[0]) / (width - 1) * 2 - 1
     y = (rows + sample.flow[1]) / (height - 1) * 2 - 1
     found = F.grid_sample(
-        sample.key[None], torch.stack((x, y), -1)[None], "bilinear", align_corners=True
+        sample.key.float()[None], torch.stack((x, y), -1)[None], "bilinear", align_corners=True
     )
     inner = slice(border, -border)
-    return (found[0] - sample.current)[:, inner, inner].abs().mean().item()
+    return (found[0] - sample.current.float())[:, inner, inner].abs().mean().item()
 
 
 def test_the_flow_of_an_augmented_sample_still_fits():

@@ -1,8 +1,9 @@
 """A scene drawn by lot: how often things are fast, blurred, defocused, turned or in the way.
 
 A third of the objects is slow, a third medium, a third fast, in sides of the object a frame: so
-the motion groups of FGFA's protocol each hold a fair share of the boxes. What hurts a frame
-passes: most frames of a clip are sharp, and those nearby show what a blurred one has lost.
+the motion groups of FGFA's protocol each hold a fair share of the boxes. The fast ones overlap with
+themselves, within 10 frames, by 0.25 to 0.6 (mean IoU; 0.7 is the group's limit). What hurts a
+frame passes: most frames of a clip are sharp, and those nearby show what a blurred one has lost.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class _Regime:
 _REGIMES = (
     _Regime(speed=(0.0, 0.004), spin=(0.0, 0.001), swing=(0.0, 0.01), poses=0),
     _Regime(speed=(0.010, 0.024), spin=(0.0, 0.006), swing=(0.0, 0.06), poses=1),
-    _Regime(speed=(0.06, 0.22), spin=(0.0, 0.07), swing=(0.05, 0.2), poses=2),
+    _Regime(speed=(0.045, 0.12), spin=(0.0, 0.04), swing=(0.05, 0.2), poses=2),
 )
 _CAMERA_SPEEDS = ((0.0, 0.0005), (0.001, 0.005), (0.008, 0.02))  # long sides a frame
 

@@ -24,12 +24,12 @@ _MAX_ZOOM = 1.5
 
 @dataclass(frozen=True)
 class FlowSample:
-    """Two images on the CPU, mean-subtracted, and the flow from the first to the second; or N such.
+    """Two images on the CPU and the flow from the first to the second; or N such.
 
     Attributes:
-        current: [3, H, W] or [N, 3, H, W].
+        current: RGB, uint8 [3, H, W] or [N, 3, H, W].
         key: likewise.
-        flow: [2, H, W] or [N, 2, H, W], in pixels.
+        flow: float32 [2, H, W] or [N, 2, H, W], in pixels.
     """
 
     current: Tensor
@@ -68,11 +68,9 @@ class FlowTask:
         """
         random = np.random.default_rng(np.random.SeedSequence((self._seed, position, attempt)))
         first, second, flow = self._chairs[int(random.integers(len(self._chairs)))]
-        current, key = (
-            torch.from_numpy(image).permute(2, 0, 1).float() - self._mean
-            for image in (first, second)
+        sample = FlowSample(
+            *(torch.from_numpy(values).permute(2, 0, 1) for values in (first, second, flow))
         )
-        sample = FlowSample(current, key, torch.from_numpy(flow).permute(2, 0, 1))
         zoom = float(random.uniform(1, _MAX_ZOOM))
         corner = random.uniform(size=2)
         sample = zoomed(sample, zoom, (float(corner[0]), float(corner[1])))
@@ -92,10 +90,14 @@ class FlowTask:
 
     def losses(self, sample: FlowSample, device: torch.device) -> Tensor:
         """The sum over the levels, and the last level's mean end-point error in pixels; of N."""
-        flows = self._network.levels(sample.current.to(device), sample.key.to(device))
+        mean = self._mean.to(device)
+        flows = self._network.levels(
+            *(image.to(device).float() - mean for image in (sample.current, sample.key))
+        )
         truth = sample.flow.to(device)
+        truths = {stride: at_stride(truth, stride) / _UNIT for stride, _ in _LEVELS}
         errors = [
-            (flow.float() - at_stride(truth, stride) / _UNIT).norm(dim=1).mean()
+            (flow.float() - truths[stride]).norm(dim=1).mean()
             for flow, (stride, _) in zip(flows, _LEVELS, strict=True)
         ]
         weights = (weight for _, weight in _LEVELS)
@@ -126,12 +128,13 @@ def zoomed(sample: FlowSample, zoom: float, corner: tuple[float, float]) -> Flow
         corner: where the part lies: 0 is at the top (left), 1 at the bottom (right).
     """
     height, width = sample.flow.shape[1:]
-    rows, columns = round(height * zoom), round(width * zoom)
-    top, left = round(corner[0] * (rows - height)), round(corner[1] * (columns - width))
+    rows, columns = round(height / zoom), round(width / zoom)
+    top, left = round(corner[0] * (height - rows)), round(corner[1] * (width - columns))
 
     def cut(image: Tensor) -> Tensor:
-        large = F.interpolate(image[None], (rows, columns), mode="bilinear", align_corners=False)
-        return large[0, :, top : top + height, left : left + width]
+        # Cut first: what lies outside is not worth enlarging.
+        part = image[None, :, top : top + rows, left : left + columns]
+        return F.interpolate(part, (height, width), mode="bilinear", align_corners=False)[0]
 
-    scale = sample.flow.new_tensor([columns / width, rows / height]).view(2, 1, 1)
+    scale = sample.flow.new_tensor([width / columns, height / rows]).view(2, 1, 1)
     return FlowSample(cut(sample.current), cut(sample.key), cut(sample.flow) * scale)
