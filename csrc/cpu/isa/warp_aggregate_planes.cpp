@@ -11,6 +11,13 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
+// What a vector of pixels reads of a plane at each corner.
+enum class Reads {
+  kNeighbours,  // a vector of it
+  kSomeInside,  // a vector of it, of which lanes lie outside the map
+  kScattered,   // pixels anywhere
+};
+
 // The taps of a run's pixels.
 template <typename T>
 class RunTaps {
@@ -24,59 +31,82 @@ class RunTaps {
       const int64_t pixel = first + p;
       const Taps<T> taps(size, flow, pixel / size.width, pixel % size.width);
       for (int k = 0; k < 4; ++k) {
-        place_[k][p] = taps.inside(k) ? taps.pixel(k) : kOutside;
+        inside_[k][p] = taps.inside(k) ? Bits{-1} : Bits{0};
+        place_[k][p] = taps.inside(k) ? static_cast<int32_t>(taps.pixel(k)) : 0;
         weight[k][p] = taps.weight[k];
       }
     }
     for_each_pixel<T>(pixels, [&](int64_t p, int64_t count) {
-      bool adjacent = count == kLanes<T>;
       for (int k = 0; k < 4; ++k) {
-        for (int64_t i = 0; i < count; ++i) {
-          adjacent &= place_[k][p] != kOutside && place_[k][p + i] == place_[k][p] + i;
-        }
+        std::fill(inside_[k] + p + count, inside_[k] + p + kLanes<T>, Bits{0});
+        std::fill(place_[k] + p + count, place_[k] + p + kLanes<T>, 0);
       }
-      adjacent_[p / kLanes<T>] = adjacent;
+      reads_[p / kLanes<T>] = find_vector(p, size.area());
     });
   }
 
-  // Whether the pixels [p, p + a vector) read neighbours at every corner.
-  bool adjacent(int64_t p) const { return adjacent_[p / kLanes<T>]; }
+  Reads reads(int64_t p) const { return reads_[p / kLanes<T>]; }
 
-  // What corner k of the pixels [p, p + count) reads of a plane; outside it is 0.
-  template <bool kAdjacent>
-  HPVOD_INLINE Vector<T> corner(const T* plane, int k, int64_t p, int64_t count) const {
-    if (kAdjacent) return load(plane + place_[k][p]);
+  // What corner k of the vector at pixel p reads of a plane; outside it is 0.
+  template <Reads kReads>
+  HPVOD_INLINE Vector<T> corner(const T* plane, int k, int64_t p) const {
     Vector<T> values = {};
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t place = place_[k][p + i];
-      if (place != kOutside) values[i] = widen(plane[place]);
+    if constexpr (kReads == Reads::kScattered) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes<T>; ++i) values[i] = widen(plane[place_[k][p + i]]);
+    } else {
+      values = load(plane + place_[k][p]);
     }
-    return values;
+    if constexpr (kReads == Reads::kNeighbours) return values;
+    // Cleared and not given weight 0: what is read instead may not be finite.
+    BitVector inside;
+    memcpy(&inside, inside_[k] + p, sizeof(inside));
+    return bit_cast<Vector<T>>(bit_cast<BitVector>(values) & inside);
   }
 
-  template <bool kAdjacent>
-  HPVOD_INLINE Vector<T> warped(const T* plane, const Vector<T> (&weights)[4], int64_t p,
-                                int64_t count) const {
-    Vector<T> sum = weights[0] * corner<kAdjacent>(plane, 0, p, count);
+  template <Reads kReads>
+  HPVOD_INLINE Vector<T> warped(const T* plane, const Vector<T> (&weights)[4], int64_t p) const {
+    Vector<T> sum = weights[0] * corner<kReads>(plane, 0, p);
 #pragma GCC unroll 3
     for (int k = 1; k < 4; ++k) {
-      sum = multiply_add(weights[k], corner<kAdjacent>(plane, k, p, count), sum);
+      sum = multiply_add(weights[k], corner<kReads>(plane, k, p), sum);
     }
     return sum;
   }
 
   // Asks for the lines that the pixel's taps read of a plane, those right of it excepted.
   HPVOD_INLINE void fetch(const T* plane, int64_t p) const {
-    for (int k = 0; k < 4; k += 2) __builtin_prefetch(plane + std::max(place_[k][p], int64_t{0}));
+    for (int k = 0; k < 4; k += 2) __builtin_prefetch(plane + place_[k][p]);
   }
 
   A weight[4][kRun] = {};  // beyond the last pixel too, something finite
 
  private:
-  static constexpr int64_t kOutside = -1;
+  using Bits = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
+  using BitVector = typename VectorOf<Bits, kLanes<T>>::type;
 
-  int64_t place_[4][kRun];
-  bool adjacent_[kRun / kLanes<T>];
+  // Where its lanes inside the map are neighbours, place_ gets that of the first lane.
+  Reads find_vector(int64_t p, int64_t area) {
+    bool all_inside = true;
+    int32_t start[4];
+    for (int k = 0; k < 4; ++k) {
+      const Bits* inside = inside_[k] + p;
+      const int32_t* place = place_[k] + p;
+      const int64_t first = std::find(inside, inside + kLanes<T>, Bits{-1}) - inside;
+      start[k] = first < kLanes<T> ? place[first] - static_cast<int32_t>(first) : 0;
+      if (start[k] < 0 || start[k] + kLanes<T> > area) return Reads::kScattered;
+      for (int i = 0; i < kLanes<T>; ++i) {
+        all_inside &= inside[i] != 0;
+        if (inside[i] && place[i] != start[k] + i) return Reads::kScattered;
+      }
+    }
+    for (int k = 0; k < 4; ++k) place_[k][p] = start[k];
+    return all_inside ? Reads::kNeighbours : Reads::kSomeInside;
+  }
+
+  int32_t place_[4][kRun];
+  Bits inside_[4][kRun];  // of all bits 1, or 0
+  Reads reads_[kRun / kLanes<T>];
 };
 
 template <typename T, typename F>
@@ -108,23 +138,32 @@ class PlaneAggregator {
     return !updated_ || std::all_of(updated_ + p, updated_ + p + count, [](bool u) { return u; });
   }
 
-  // Calls vector(adjacent, p, count) for the vectors of the run.
+  template <Reads kReads>
+  using ReadsOf = std::integral_constant<Reads, kReads>;
+
+  // Calls vector(reads, p, count) for the vectors of the run.
   template <typename Function>
   HPVOD_INLINE void for_each_vector_of_taps(Function vector) const {
     for_each_pixel<T>(pixels_, [&](int64_t p, int64_t count) {
-      taps_.adjacent(p) ? vector(std::true_type{}, p, int64_t{kLanes<T>})
-                        : vector(std::false_type{}, p, count);
+      switch (taps_.reads(p)) {
+        case Reads::kNeighbours:
+          return vector(ReadsOf<Reads::kNeighbours>{}, p, count);
+        case Reads::kSomeInside:
+          return vector(ReadsOf<Reads::kSomeInside>{}, p, count);
+        case Reads::kScattered:
+          return vector(ReadsOf<Reads::kScattered>{}, p, count);
+      }
     });
   }
 
   // Eq. 10 at the pixels [p, p + count): of `map` where U is 1, as it may be at all of them, else
   // of `own`, warped and scaled.
-  template <bool kAdjacent>
+  template <Reads kReads>
   HPVOD_INLINE Vector<T> selected(bool all, const T* map, const T* own, const T* scale,
                                   const Vector<T> (&weights)[4], int64_t p, int64_t count) const {
     const Vector<T> computed = load(map + first_ + p, count);
     if (all) return computed;
-    Vector<T> value = taps_.template warped<kAdjacent>(own, weights, p, count);
+    Vector<T> value = taps_.template warped<kReads>(own, weights, p);
     if (scale) value *= load(scale + first_ + p, count);
     T rounded[kLanes<T>];  // as in a map that is stored
     store(rounded, value);
@@ -148,7 +187,7 @@ class PlaneAggregator {
               *current = planes(params_.embedding, channels, c),
               *own = updated_ ? planes(params_.own_embedding, channels, c) : current;
       for_each_vector_of_taps(
-          [&](auto adjacent, int64_t p, int64_t count) __attribute__((always_inline)) {
+          [&](auto reads, int64_t p, int64_t count) __attribute__((always_inline)) {
             Vector<T> weights[4], product = {}, key_square = {}, square = {};
             load_weights(taps_.weight, p, weights);
             const bool all = all_updated(p, count);
@@ -157,9 +196,9 @@ class PlaneAggregator {
               taps_.fetch(key + at + kPlanes * area_, p);
               __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
               const Vector<T> warped =
-                  taps_.template warped<adjacent.value>(key + at, weights, p, count);
+                  taps_.template warped<reads.value>(key + at, weights, p);
               const Vector<T> value =
-                  selected<adjacent.value>(all, current + at, own + at, nullptr, weights, p, count);
+                  selected<reads.value>(all, current + at, own + at, nullptr, weights, p, count);
               product = multiply_add(warped, value, product);
               key_square = multiply_add(warped, warped, key_square);
               square = multiply_add(value, value, square);
@@ -186,7 +225,7 @@ class PlaneAggregator {
               *own = updated_ ? planes(params_.own_feature, channels, c) : current,
               *scale = planes(params_.scale, channels, c);
       T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
-      for_each_vector_of_taps([&](auto adjacent, int64_t p,
+      for_each_vector_of_taps([&](auto reads, int64_t p,
                                   int64_t count) __attribute__((always_inline)) {
         Vector<T> weights[4], key_weights[4];
         load_weights(taps_.weight, p, weights);
@@ -198,12 +237,12 @@ class PlaneAggregator {
           taps_.fetch(key + at + kPlanes * area_, p);
           __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
           Vector<T> sum =
-              weight * selected<adjacent.value>(all, current + at, own + at,
+              weight * selected<reads.value>(all, current + at, own + at,
                                                 scale ? scale + at : nullptr, weights, p, count);
 #pragma GCC unroll 4
           for (int k = 0; k < 4; ++k) {
             sum = multiply_add(key_weights[k],
-                               taps_.template corner<adjacent.value>(key + at, k, p, count), sum);
+                               taps_.template corner<reads.value>(key + at, k, p), sum);
           }
           store(output + at + p, sum, count);
         }
