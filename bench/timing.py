@@ -15,7 +15,10 @@ Contestant = Callable[[int], object]
 
 _WARM_UP = 2
 _FEWEST_TURNS = 5
-_TURN, _MOST_CALLS = 10.0, 100  # milliseconds that a turn lasts at least, with so many calls at most
+_TURN, _MOST_CALLS = (
+    10.0,
+    100,
+)  # milliseconds that a turn lasts at least, with so many calls at most
 
 
 def number_of_sets(device: torch.device, bytes_a_call: int, cpu_cache: int = 0) -> int:

@@ -195,8 +195,7 @@ class PlaneAggregator {
               const int64_t at = j * area_;
               taps_.fetch(key + at + kPlanes * area_, p);
               __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
-              const Vector<T> warped =
-                  taps_.template warped<reads.value>(key + at, weights, p);
+              const Vector<T> warped = taps_.template warped<reads.value>(key + at, weights, p);
               const Vector<T> value =
                   selected<reads.value>(all, current + at, own + at, nullptr, weights, p, count);
               product = multiply_add(warped, value, product);
@@ -225,28 +224,28 @@ class PlaneAggregator {
               *own = updated_ ? planes(params_.own_feature, channels, c) : current,
               *scale = planes(params_.scale, channels, c);
       T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
-      for_each_vector_of_taps([&](auto reads, int64_t p,
-                                  int64_t count) __attribute__((always_inline)) {
-        Vector<T> weights[4], key_weights[4];
-        load_weights(taps_.weight, p, weights);
-        load_weights(key_weight_, p, key_weights);
-        const Vector<T> weight = load<A>(weight_ + p);
-        const bool all = all_updated(p, count);
-        for (int64_t j = 0; j < planes_left; ++j) {
-          const int64_t at = j * area_;
-          taps_.fetch(key + at + kPlanes * area_, p);
-          __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
-          Vector<T> sum =
-              weight * selected<reads.value>(all, current + at, own + at,
-                                                scale ? scale + at : nullptr, weights, p, count);
+      for_each_vector_of_taps(
+          [&](auto reads, int64_t p, int64_t count) __attribute__((always_inline)) {
+            Vector<T> weights[4], key_weights[4];
+            load_weights(taps_.weight, p, weights);
+            load_weights(key_weight_, p, key_weights);
+            const Vector<T> weight = load<A>(weight_ + p);
+            const bool all = all_updated(p, count);
+            for (int64_t j = 0; j < planes_left; ++j) {
+              const int64_t at = j * area_;
+              taps_.fetch(key + at + kPlanes * area_, p);
+              __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
+              Vector<T> sum =
+                  weight * selected<reads.value>(all, current + at, own + at,
+                                                 scale ? scale + at : nullptr, weights, p, count);
 #pragma GCC unroll 4
-          for (int k = 0; k < 4; ++k) {
-            sum = multiply_add(key_weights[k],
-                               taps_.template corner<reads.value>(key + at, k, p), sum);
-          }
-          store(output + at + p, sum, count);
-        }
-      });
+              for (int k = 0; k < 4; ++k) {
+                sum = multiply_add(key_weights[k],
+                                   taps_.template corner<reads.value>(key + at, k, p), sum);
+              }
+              store(output + at + p, sum, count);
+            }
+          });
     });
   }
 
