@@ -15,10 +15,8 @@ Contestant = Callable[[int], object]
 
 _WARM_UP = 2
 _FEWEST_TURNS = 5
-_TURN, _MOST_CALLS = (
-    10.0,
-    100,
-)  # milliseconds that a turn lasts at least, with so many calls at most
+_TURN = 10.0  # milliseconds at least, but for what would take more than _MOST_CALLS
+_MOST_CALLS = 100
 
 
 def number_of_sets(device: torch.device, bytes_a_call: int, cpu_cache: int = 0) -> int:
@@ -63,13 +61,16 @@ def median_times(
         estimate = sample(contestant, range(sets))
         calls[name] = min(math.ceil(_TURN / estimate), _MOST_CALLS)
     samples: dict[str, list[float]] = {name: [] for name in contestants}
-    turns, spent = 0, dict.fromkeys(contestants, 0.0)
-    while turns < _FEWEST_TURNS or max(spent.values()) < seconds * 1e3:
+    turns = 0
+
+    def longest() -> float:
+        return max(calls[name] * sum(done) for name, done in samples.items())
+
+    while turns < _FEWEST_TURNS or longest() < seconds * 1e3:
         for name, contestant in contestants.items():
             first = turns * calls[name]
             indices = [index % sets for index in range(first, first + calls[name])]
             samples[name].append(sample(contestant, indices))
-            spent[name] += samples[name][-1] * calls[name]
         turns += 1
     return {name: statistics.median(done) for name, done in samples.items()}
 
