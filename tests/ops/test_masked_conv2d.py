@@ -202,6 +202,22 @@ def test_a_window_of_padding_alone(backend_device: torch.device) -> None:
     assert torch.equal(result, expected)
 
 
+@pytest.mark.parametrize("channels", [(5, 7), (300, 20)], ids=str)
+def test_taps_outside_the_map(channels: tuple[int, int], backend_device: torch.device) -> None:
+    """Of a kernel whose dilation is the map's size, the tap in the middle alone reads anything."""
+    inputs, outputs = channels
+    generator = torch.Generator().manual_seed(0)
+    # Small integers: sums are exact, in whatever order.
+    x, weight, base = (
+        torch.randint(-3, 4, shape, generator=generator).float().to(backend_device)
+        for shape in ((2, inputs, 5, 4), (outputs, inputs, 3, 3), (2, outputs, 5, 4))
+    )
+    mask = patterned_mask("half", 2, 5, 4, 0).to(backend_device)
+    result = masked_conv2d(x, weight, None, mask, base, padding=5, dilation=5)
+    middle = F.conv2d(x, weight[:, :, 1:2, 1:2])
+    assert torch.equal(result, torch.where(mask, middle, base))
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("x_layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_the_functional_form(

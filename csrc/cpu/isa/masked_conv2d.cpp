@@ -7,7 +7,7 @@
 // of pixels pass over it (a little more than the first-level cache holds does no harm, for the
 // loop reads them in order), and the block's rows in the second-level cache while the panels do.
 // Between chunks, sums lie in the output itself, or where that is narrower than the sums, in a
-// buffer.
+// buffer. A chunk of which a tile's pixels read nothing that is inside the map is left out.
 #include "../masked_conv2d.h"
 
 #include <algorithm>
@@ -29,8 +29,10 @@ constexpr int kVectors = kVectorBytes == 64 ? 4 : 2;
 template <typename T>
 constexpr int kPanel = kVectors * kLanes<T>;
 
-constexpr int64_t kMostTiles = 24;                                         // of a block
-constexpr int64_t kChunkBytes = kVectorBytes == 64 ? 32 << 10 : 40 << 10;  // of a panel's weights
+constexpr int64_t kMostTiles = 24;  // of a block
+// Of a panel's weights. With AVX-512 a step's multiplications take long enough to read its weights
+// from the second-level cache, and a longer chunk has fewer ends.
+constexpr int64_t kChunkBytes = kVectorBytes == 64 ? 64 << 10 : 40 << 10;
 
 constexpr int64_t kCachedWeights = 256 << 10;  // that stay in a second-level cache
 constexpr int64_t kLine = 64;                  // bytes that memory moves at once
@@ -163,20 +165,23 @@ struct Epilogue {
 // loop up until memory has delivered most of it.
 template <typename T>
 struct Ahead {
-  const accumulate_t<T>* const* rows;  // the next tile's, as add_products takes them
+  const accumulate_t<T>* const* rows;  // the next tile's, as add_products takes them, or null
   const char* weights;                 // of the next chunk or panel: this tile's share of them
   int64_t step;                        // bytes from one fetch of weights to the next, at most kLine
 };
 
-// A row of floats has as many lines as an eighth of its depth has pairs of channels: after every
-// pair a line is fetched, in six parts of the loop of rows, in the others of weights.
+// A row of floats has as many lines as an eighth of its depth has pairs of channels: for every pair
+// a line is fetched, in six parts of the loop of rows, if of any, in the others of weights.
 constexpr int kParts = 8;
+// With AVX-512 a pair's multiplications take long enough to fetch one of weights in every part.
+constexpr bool kFetchesTwo = kVectorBytes == 64;
 HPVOD_INLINE int64_t pairs_before(int64_t part, int64_t depth) { return depth * part / kParts / 2; }
 
-// One chunk of one tile and panel. rows: for each tap its kRows rows, from the chunk's first
-// channel on; weights: [taps * depth, kPanel].
+// One chunk of one tile and panel, of which the first kUsed vectors have channels; kWhole: all of
+// their lanes do. rows: for each tap its kRows rows, from the chunk's first channel on; weights:
+// [taps * depth, kPanel].
 // Not inlined: among the callers' variables, the loop's would not all get registers.
-template <bool kWhole, typename T>
+template <int kUsed, bool kWhole, typename T>
 __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, int64_t taps,
                                             int64_t depth, const accumulate_t<T>* weights,
                                             const Tile<T>& tile, const Epilogue<T>& epilogue,
@@ -189,7 +194,7 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
                   : std::min<int64_t>(lanes, std::max<int64_t>(0, epilogue.count - v * lanes));
   };
   // Every loop over sums is unrolled, or they would not stay in registers.
-  V sums[kRows][kVectors] = {};
+  V sums[kRows][kUsed] = {};
   const char* next_weights = ahead.weights;
   for (int64_t tap = 0; tap < taps; ++tap) {
     const A* row[kRows];
@@ -197,33 +202,37 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
     for (int r = 0; r < kRows; ++r) row[r] = rows[tap * kRows + r];
     int64_t c = 0;
     const auto multiply = [&]() __attribute__((always_inline)) {
-      V weight[kVectors];
+      V weight[kUsed];
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) weight[v] = load(weights + v * lanes);
+      for (int v = 0; v < kUsed; ++v) weight[v] = load(weights + v * lanes);
       weights += kPanel<T>;
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const V value = row[r][c] - V{};
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < kUsed; ++v) {
           sums[r][v] = multiply_add(value, weight[v], sums[r][v]);
         }
       }
       ++c;
     };
     for (int part = 0; part < kParts; ++part) {
-      const char* next = part < kRows
-                             ? reinterpret_cast<const char*>(ahead.rows[tap * kRows + part])
-                             : next_weights;
-      const int64_t step = part < kRows ? kLine : ahead.step;
+      const bool of_row = ahead.rows && part < kRows;
+      const char* next =
+          of_row ? reinterpret_cast<const char*>(ahead.rows[tap * kRows + part]) : next_weights;
+      const int64_t step = of_row ? kLine : kFetchesTwo ? 0 : ahead.step;
       const int64_t pairs = pairs_before(part + 1, depth) - pairs_before(part, depth);
       for (int64_t i = 0; i < pairs; ++i) {
         __builtin_prefetch(next, 0, 2);  // into the second-level cache
         next += step;
         multiply();
+        if constexpr (kFetchesTwo) {
+          __builtin_prefetch(next_weights, 0, 2);
+          next_weights += ahead.step;
+        }
         multiply();
       }
-      if (part >= kRows) next_weights = next;
+      if (!kFetchesTwo && !of_row) next_weights = next;
     }
     if (depth % 2) multiply();
   }
@@ -235,7 +244,7 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
     const int64_t row = tile.pixel[r] * epilogue.channels;
     A* kept = tile.sums[r] + channel;
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kUsed; ++v) {
       const auto count = count_of(v);
       V sum = sums[r][v];
       if (!epilogue.first) {
@@ -253,6 +262,19 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
       }
     }
   }
+}
+
+template <typename T>
+using AddProducts = decltype(&add_products<kVectors, true, T>);
+
+// That of a panel with as many channels.
+template <typename T, int kUsed = kVectors>
+AddProducts<T> add_products_of(int64_t channels) {
+  if (channels == kPanel<T>) return add_products<kVectors, true, T>;
+  if constexpr (kUsed > 1) {
+    if (channels <= (kUsed - 1) * kLanes<T>) return add_products_of<T, kUsed - 1>(channels);
+  }
+  return add_products<kUsed, false, T>;
 }
 
 template <typename T>
@@ -297,6 +319,7 @@ class Block {
         const int64_t channel = p * kPanel<T>;
         const A* weights = weights_of(c, p);
         const Epilogue<T> epilogue = epilogue_of(channel, chunk);
+        const AddProducts<T> add = add_products_of<T>(epilogue.count);
         // Weights are read once a frame, from memory that is far away.
         const bool same_chunk = p + 1 < panel_end;
         const size_t next_chunk = same_chunk ? c : std::min(c + 1, chunks_.size() - 1);
@@ -304,20 +327,21 @@ class Block {
             reinterpret_cast<const char*>(weights_of(next_chunk, same_chunk ? p + 1 : panel));
         const Chunk& next = chunks_[next_chunk];
         const int64_t bytes = next.taps * next.depth * kPanel<T> * int64_t{sizeof(A)};
-        const int64_t fetches =
-            chunk.taps * (pairs_before(kParts, chunk.depth) - pairs_before(kRows, chunk.depth));
+        const bool brings_rows = p == panel;  // near, where the other panels find them
+        const int64_t of_rows = brings_rows && !kFetchesTwo ? pairs_before(kRows, chunk.depth) : 0;
+        const int64_t fetches = chunk.taps * (pairs_before(kParts, chunk.depth) - of_rows);
         const int64_t step =
             std::min(kLine, ceil_divide(bytes, std::max<int64_t>(1, tiles * fetches)));
         for (int64_t t = 0; t < tiles; ++t) {
           if (epilogue.first && t + 1 < tiles) fetch_outputs(tiles_[t + 1], channel);
           const A* const* rows = chunk_rows_.get() + t * chunk.taps * kRows;
-          const Ahead<T> ahead{t + 1 < tiles ? rows + chunk.taps * kRows : chunk_rows_.get(),
-                               next_weights + t * fetches * step, step};
-          epilogue.count == kPanel<T>
-              ? add_products<true, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
-                                      channel, ahead)
-              : add_products<false, T>(rows, chunk.taps, chunk.depth, weights, tiles_[t], epilogue,
-                                       channel, ahead);
+          // What is outside the map adds nothing.
+          const int64_t taps = reads_inside(chunk, t) ? chunk.taps : 0;
+          if (taps == 0 && !epilogue.first && !epilogue.last) continue;
+          const A* const* next_rows = t + 1 < tiles ? rows + chunk.taps * kRows : chunk_rows_.get();
+          const Ahead<T> ahead{brings_rows ? next_rows : nullptr, next_weights + t * fetches * step,
+                               step};
+          add(rows, taps, chunk.depth, weights, tiles_[t], epilogue, channel, ahead);
         }
       }
     }
@@ -364,6 +388,13 @@ class Block {
     std::copy(line + from * shape_.in_channels, line + to * shape_.in_channels,
               copy + (from - x) * shape_.in_channels);
     return copy;
+  }
+
+  // Whether a tap of the chunk is inside the map for a pixel of the tile.
+  HPVOD_INLINE bool reads_inside(const Chunk& chunk, int64_t tile) const {
+    const T* const* rows = rows_.get() + (tile * taps_ + chunk.tap) * kRows;
+    return std::any_of(rows, rows + chunk.taps * kRows,
+                       [&](const T* row) { return row != zeros_.get(); });
   }
 
   // Neighbours in a panel are far apart in memory, so no hardware foresees these accesses.
