@@ -100,6 +100,9 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
             return (on_backend(lambda _: aggregate(*wide), "reference", device, dtype)(0),)
 
     compiled, left_out = compiled_here(of, eager, case.layout)
+    half_as_many_bytes = torch.ones(
+        sets, moved // (2 * case.dtype.itemsize), dtype=case.dtype, device=device
+    )
     return Contest(
         op="aggregate",
         shape=shape,
@@ -115,6 +118,7 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
         composed=composition(case.dtype),
         sets=sets,
         moved=moved,
+        copied=half_as_many_bytes.unbind(),
         terms=3.0 * max(float(f.abs().max()) for f in features[0]),
         columns={"variant": case.variant},
         left_out=left_out,

@@ -98,7 +98,8 @@ class Contest:
         moved: bytes that the op must read and write.
         operations: that it must execute, 2 a multiply-add.
         terms: the largest sum of a result's terms' magnitudes, where the terms are many.
-        copied: the feature map of every input set; a copy of it is a peer too.
+        copied: for every input set a tensor of half the bytes that the op moves; a copy of it is a
+            peer too.
         results: of what a backend returns, the tensors that `truth` is of.
         peer_results: the same of a peer.
         density: share of the pixels that are computed, for an op on listed pixels.

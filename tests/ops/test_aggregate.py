@@ -193,7 +193,7 @@ def test_result_does_not_depend_on_the_threads_and_hardly_on_the_layout(
     channels: tuple[int, int], dtype: torch.dtype
 ) -> None:
     features, embeddings = (
-        [torch.randn(2, count, 30, 41, dtype=dtype) for _ in range(3)] for count in channels
+        [torch.randn(2, count, 31, 60, dtype=dtype) for _ in range(3)] for count in channels
     )
     threads, of_layout = torch.get_num_threads(), []
     for layout in LAYOUTS:

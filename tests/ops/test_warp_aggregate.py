@@ -253,7 +253,7 @@ def test_result_does_not_depend_on_the_threads_and_hardly_on_the_layout(
 ) -> None:
     torch.manual_seed(0)
     inputs = some_inputs(
-        torch.device("cpu"), dtype=dtype, size=(30, 41), channels=(700, 450), masked=masked
+        torch.device("cpu"), dtype=dtype, size=(31, 60), channels=(700, 450), masked=masked
     )
     # Some neighbours move alike, others not.
     inputs.flow[..., :20] = inputs.flow[..., :1, :1]

@@ -43,26 +43,18 @@ class PlaneAggregator {
     std::fill_n(squares_.get(), frames * kRun, A{});
     for_each_planes(channels, [&](int64_t c, int64_t count) {
       const T* current = run(params_.embeddings[frames - 1], channels, c);
-      // The current frame comes first: it is read once more with each of the others.
-      const T* embedding = current;
-      for (int64_t i = 0; i < frames; ++i) {
-        const int64_t frame = i == 0 ? frames - 1 : i - 1;
-        const T* next = i < frames - 1 ? run(params_.embeddings[i], channels, c)
-                                       : current + std::min(kPlanes, channels - c - 1) * area_;
-        add_products(frame, embedding, current, count, next);
-        embedding = next;
+      for (int64_t frame = 0; frame < frames; ++frame) {
+        add_products(frame, run(params_.embeddings[frame], channels, c), current, count);
       }
     });
   }
 
-  // Of `count` planes of an embedding with the current one. `next` is what will be read after them.
-  void add_products(int64_t frame, const T* embedding, const T* current, int64_t count,
-                    const T* next) {
+  // Of `count` planes of an embedding with the current one.
+  void add_products(int64_t frame, const T* embedding, const T* current, int64_t count) {
     A *products = &products_[frame * kRun], *squares = &squares_[frame * kRun];
     for_each_pixel<T>(pixels_, [&](int64_t p, int64_t lanes) {
       Vector<T> product = {}, square = {};
       for (int64_t j = 0; j < count; ++j) {
-        __builtin_prefetch(next + j * area_ + p);
         const Vector<T> value = load(embedding + j * area_ + p, lanes);
         product = multiply_add(value, load(current + j * area_ + p, lanes), product);
         square = multiply_add(value, value, square);
@@ -88,13 +80,11 @@ class PlaneAggregator {
     const int64_t channels = params_.channels;
     const A* weights = products_.get();
     for (int64_t c = 0; c < channels; ++c) {
-      const int64_t next = c + 1 < channels ? area_ : 0;
       T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
       for_each_pixel<T>(pixels_, [&](int64_t p, int64_t lanes) {
         Vector<T> sum = {};
         for (int64_t frame = 0; frame < params_.frames; ++frame) {
           const T* feature = run(params_.features[frame], channels, c) + p;
-          __builtin_prefetch(feature + next);
           const Vector<T> weight = load<A>(weights + frame * kRun + p),
                           value = load(feature, lanes);
           sum = frame == 0 ? weight * value : multiply_add(weight, value, sum);
@@ -116,7 +106,7 @@ class PlaneAggregator {
 }  // namespace
 
 Range aggregate_planes_range(const Aggregate& params, int64_t area) {
-  return {params.pixels / area * Runs(area).count, 1};
+  return range_of_pieces(params.pixels / area, area);
 }
 
 void aggregate_planes(const Aggregate& params, int64_t area, int64_t begin, int64_t end) {

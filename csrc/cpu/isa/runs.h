@@ -4,35 +4,47 @@
 
 #include <algorithm>
 
+#include "../range.h"
 #include "maps.h"
 
 namespace hpvod {
 namespace HPVOD_ISA {
 
-constexpr int64_t kRun = 256;      // pixels at most: many, for every plane lies on pages of its own
-constexpr int64_t kPlanes = 8;     // whose sum is made in a register before it goes to memory
-constexpr int64_t kTogether = 32;  // a run is a multiple of it, of whole cache lines in all dtypes
+constexpr int64_t kPiece = 256;  // pixels at most
+constexpr int64_t kPieces = 5;   // of a run at most: many, for every plane lies on pages of its own
+constexpr int64_t kRun = kPieces * kPiece;
+constexpr int64_t kPlanes = 8;    // whose sum is made in a register before it goes to memory
+constexpr int64_t kAligned = 16;  // a piece is a multiple of it, of whole vectors in all dtypes
 
-// How a plane of `area` pixels is cut: into runs of one size, for equal shares of the threads.
-struct Runs {
-  int64_t pixels;  // of a run; the last may be shorter
+// How a plane of `area` pixels is cut: into pieces of one size, for equal shares of many threads.
+struct Pieces {
+  int64_t pixels;  // of a piece; the last may be shorter
   int64_t count;
 
-  explicit Runs(int64_t area) {
-    const int64_t parts = (area + kRun - 1) / kRun;
+  explicit Pieces(int64_t area) {
+    const int64_t parts = (area + kPiece - 1) / kPiece;
     const int64_t least = (area + parts - 1) / parts;
-    pixels = (least + kTogether - 1) / kTogether * kTogether;
+    pixels = (least + kAligned - 1) / kAligned * kAligned;
     count = (area + pixels - 1) / pixels;
   }
 };
 
-// Calls compute(image, first, pixels) for the runs [begin, end) of all images' planes.
+// The pieces of all images' planes.
+inline Range range_of_pieces(int64_t images, int64_t area) {
+  return {images * Pieces(area).count, 1, kPieces};
+}
+
+// Calls compute(image, first, pixels) for runs of the pieces [begin, end) of all images' planes.
 template <typename Compute>
 void for_each_run(int64_t area, int64_t begin, int64_t end, Compute compute) {
-  const Runs runs(area);
-  for (int64_t run = begin; run < end; ++run) {
-    const int64_t first = run % runs.count * runs.pixels;
-    compute(run / runs.count, first, std::min(runs.pixels, area - first));
+  const Pieces pieces(area);
+  while (begin < end) {
+    const int64_t piece = begin % pieces.count;
+    const int64_t left = std::min(end - begin, pieces.count - piece);
+    const int64_t runs = (left + kPieces - 1) / kPieces, joined = (left + runs - 1) / runs;
+    const int64_t first = piece * pieces.pixels;
+    compute(begin / pieces.count, first, std::min(joined * pieces.pixels, area - first));
+    begin += joined;
   }
 }
 

@@ -114,6 +114,20 @@ HPVOD_INLINE void store(T* target, Vector<T> value) {
   }
 }
 
+// source[index[i]] in lane i.
+template <typename T>
+HPVOD_INLINE Vector<T> gather(const T* source, const int32_t* index) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    return bit_cast<Vector<T>>(_mm512_i32gather_ps(_mm512_loadu_si512(index), source, 4));
+  }
+#endif
+  Vector<T> value;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<T>; ++i) value[i] = widen(source[index[i]]);
+  return value;
+}
+
 // The first `count` elements only, all at most; other lanes read as zero and are not written.
 template <typename T>
 HPVOD_INLINE Vector<T> load(const T* source, int64_t count) {

@@ -52,8 +52,7 @@ class RunTaps {
   HPVOD_INLINE Vector<T> corner(const T* plane, int k, int64_t p) const {
     Vector<T> values = {};
     if constexpr (kReads == Reads::kScattered) {
-#pragma GCC unroll 16
-      for (int i = 0; i < kLanes<T>; ++i) values[i] = widen(plane[place_[k][p + i]]);
+      values = gather(plane, place_[k] + p);
     } else {
       values = load(plane + place_[k][p]);
     }
@@ -267,7 +266,7 @@ class PlaneAggregator {
 }  // namespace
 
 Range warp_aggregate_planes_range(const WarpAggregate& params) {
-  return {params.batch * Runs(params.height * params.width).count, 1};
+  return range_of_pieces(params.batch, params.height * params.width);
 }
 
 void warp_aggregate_planes(const WarpAggregate& params, int64_t begin, int64_t end) {
