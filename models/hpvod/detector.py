@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hpvod.dense_window import DenseWindow, WindowFrame
+from hpvod.dense_window import WindowFrame
 from hpvod.graph import Graph
 from hpvod.key_frame_loop import KeyFrameLoop
 from hpvod.method import Method
@@ -21,6 +21,7 @@ from hpvod.networks.flow import FlowNetwork
 from hpvod.packed_flow import PackedFlow
 from hpvod.packed_network import PackedNetwork
 from hpvod.preprocess import Frame, Preprocess
+from hpvod.stream import CurrentFrame, Stream
 from hpvod.transfer import ToHost, to_device
 from hpvod_ops import UpdatePlan
 
@@ -102,7 +103,7 @@ class VideoDetector:
         self._packed: PackedNetwork | None = None
         self._loop: KeyFrameLoop | None = None
         self._graph: Graph | None = None
-        self._streams = [_Stream(method.window) for _ in range(batch)]
+        self._streams = [Stream(method.window) for _ in range(batch)]
 
     def reset(self, stream: int | None = None) -> None:
         """Forgets a stream, or all of them: the next frame is frame 0 of a new one."""
@@ -166,7 +167,7 @@ class VideoDetector:
                     yield number, result
 
         while True:
-            frames: list[_Current | None] = [None] * len(self._streams)
+            frames: list[CurrentFrame | None] = [None] * len(self._streams)
             for stream, started in enumerate(self._streams):
                 while frames[stream] is None:
                     number = numbers[stream]
@@ -236,7 +237,7 @@ class VideoDetector:
                 f"frames: expected one (or None) for each of {len(self._streams)} streams, got "
                 f"{len(frames)} and {len(times)} times"
             )
-        read: list[_Current | None] = [None] * len(frames)
+        read: list[CurrentFrame | None] = [None] * len(frames)
         for number, (frame, time) in enumerate(zip(frames, times, strict=True)):
             if frame is not None:
                 read[number] = self._read(self._streams[number], frame, time, read)
@@ -257,11 +258,11 @@ class VideoDetector:
 
     def _read(
         self,
-        stream: _Stream,
+        stream: Stream,
         frame: Frame,
         time: float | None,
-        beside: Sequence[_Current | None],
-    ) -> _Current:
+        beside: Sequence[CurrentFrame | None],
+    ) -> CurrentFrame:
         """The stream's next frame as the networks take it; the stream stays as it was.
 
         Args:
@@ -277,7 +278,7 @@ class VideoDetector:
         with self._stages("preprocess"):
             parameter = next(self.model.parameters())
             image = self._preprocess(frame, parameter.device, parameter.dtype)
-        current = _Current(stream.count, time, (frame.shape[0], frame.shape[1]), image)
+        current = CurrentFrame(stream.count, time, (frame.shape[0], frame.shape[1]), image)
         if stream.count and current.frame_size != stream.frame_size:
             raise ValueError(
                 f"frame {stream.count}: size changed from {_by(stream.frame_size)} to "
@@ -294,7 +295,7 @@ class VideoDetector:
         return current
 
     @torch.inference_mode()
-    def _step(self, currents: Sequence[_Current | None]) -> _Collect:
+    def _step(self, currents: Sequence[CurrentFrame | None]) -> _Collect:
         """One turn of the loop of lines 8 to 28, for every stream that does not rest."""
         results: list[FrameResult | None] = [None] * len(currents)
         read = {number: each for number, each in enumerate(currents) if each is not None}
@@ -341,7 +342,7 @@ class VideoDetector:
         detections: Detections = self._graph(images.shape, images)
         return detections
 
-    def _follow(self, currents: Sequence[_Current | None]) -> tuple[Detections, UpdatePlan]:
+    def _follow(self, currents: Sequence[CurrentFrame | None]) -> tuple[Detections, UpdatePlan]:
         """Lines 2 to 26 for every stream: what was found, and what was decided."""
         some_image = next(each.image for each in currents if each is not None)
         nothing = torch.zeros_like(some_image)
@@ -406,7 +407,7 @@ class VideoDetector:
             self._flow = PackedFlow(self.model.flow)
         return self._flow
 
-    def _detect_in_window(self, stream: _Stream) -> FrameResult:
+    def _detect_in_window(self, stream: Stream) -> FrameResult:
         """Lines 20 and 21 with Eq. 2, for the first frame that waits for its window."""
         i = stream.waiting.popleft()
         feature = stream.window.aggregate(i.index, self._flow_network(), self._stages)
@@ -421,7 +422,10 @@ class VideoDetector:
         return detections
 
     def _results(
-        self, currents: Sequence[_Current | None], detections: Detections, plan: UpdatePlan | None
+        self,
+        currents: Sequence[CurrentFrame | None],
+        detections: Detections,
+        plan: UpdatePlan | None,
     ) -> _Collect:
         """What was found in each frame and, unless all are key frames, decided of it."""
         found_and_decided = [*detections]
@@ -440,7 +444,7 @@ class VideoDetector:
 
     def _result(
         self,
-        i: _Current,
+        i: CurrentFrame,
         number: int,
         boxes: Tensor,
         scores: Tensor,
@@ -467,43 +471,6 @@ class VideoDetector:
             scores=scores[number, found].clone(),
             mask=mask,
         )
-
-
-@dataclass(frozen=True)
-class _Current:
-    """The frame i of a stream."""
-
-    index: int
-    time: float | None
-    frame_size: tuple[int, int]
-    image: Tensor
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        return self.image.shape[2], self.image.shape[3]
-
-
-class _Stream:
-    """How far a stream has come.
-
-    Args:
-        radius: of the dense window of Eq. 2; 0 where there is none.
-    """
-
-    def __init__(self, radius: int) -> None:
-        self.window = DenseWindow(radius)
-        self.waiting: deque[_Current] = deque()  # for those after them in the window
-        self.reset()
-
-    def reset(self) -> None:
-        self.count = 0
-        self.frame_size = self.image_size = (0, 0)
-        self.window.clear()
-        self.waiting.clear()
-
-    def advance(self, current: _Current) -> None:
-        self.count += 1
-        self.frame_size, self.image_size = current.frame_size, current.image_size
 
 
 def _turns_ahead(device: torch.device) -> int:
