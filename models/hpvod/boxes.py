@@ -57,14 +57,15 @@ def decode_boxes(boxes: Tensor, deltas: Tensor, std: Sequence[float]) -> Tensor:
     Returns:
         [..., 4].
     """
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    dx, dy, dw, dh = (delta * factor for delta, factor in zip(deltas.unbind(-1), std, strict=True))
-    width, height = x2 - x1 + 1, y2 - y1 + 1
-    x = x1 + 0.5 * (width - 1) + dx * width
-    y = y1 + 0.5 * (height - 1) + dy * height
-    half_width = 0.5 * (dw.exp() * width - 1)
-    half_height = 0.5 * (dh.exp() * height - 1)
-    return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), dim=-1)
+    # Few operations, x and y together: on a GPU each is a kernel, and all of them are short. The
+    # factors stay on the host, which would have to wait for a tensor of them.
+    moves = torch.cat(
+        [delta * factor for delta, factor in zip(deltas.split(1, -1), std, strict=True)], -1
+    )
+    size = boxes[..., 2:] - boxes[..., :2] + 1
+    centre = boxes[..., :2] + 0.5 * (size - 1) + moves[..., :2] * size
+    half = 0.5 * (moves[..., 2:].exp() * size - 1)
+    return torch.cat((centre - half, centre + half), dim=-1)
 
 
 def encode_boxes(boxes: Tensor, targets: Tensor, std: Sequence[float]) -> Tensor:
