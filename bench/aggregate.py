@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.contest import MEMORY_FORMATS, Contest, compiled_here, kernels_here, on_backend
+from bench.contest import (
+    MEMORY_FORMATS,
+    Contest,
+    compiled_here,
+    copied_for,
+    kernels_here,
+    on_backend,
+)
 from bench.rows import dtype_name
 from bench.timing import Contestant, number_of_sets
 from hpvod_ops import aggregate
@@ -100,9 +107,6 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
             return (on_backend(lambda _: aggregate(*wide), "reference", device, dtype)(0),)
 
     compiled, left_out = compiled_here(of, eager, case.layout)
-    half_as_many_bytes = torch.ones(
-        sets, moved // (2 * case.dtype.itemsize), dtype=case.dtype, device=device
-    )
     return Contest(
         op="aggregate",
         shape=shape,
@@ -118,7 +122,7 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
         composed=composition(case.dtype),
         sets=sets,
         moved=moved,
-        copied=half_as_many_bytes.unbind(),
+        copied=copied_for(moved, sets, device),
         terms=3.0 * max(float(f.abs().max()) for f in features[0]),
         columns={"variant": case.variant},
         left_out=left_out,

@@ -77,6 +77,11 @@ def tensors(results: Any) -> Tensors:
     return results if isinstance(results, tuple) else (results,)
 
 
+def copied_for(moved: int, sets: int, device: torch.device) -> Sequence[Tensor]:
+    """A tensor for each input set whose copy reads and writes `moved` bytes."""
+    return torch.ones(sets, moved // 2, dtype=torch.uint8, device=device).unbind()
+
+
 @dataclass(frozen=True)
 class Contest:
     """What is needed to measure one op at one shape, dtype and layout.
@@ -98,8 +103,8 @@ class Contest:
         moved: bytes that the op must read and write.
         operations: that it must execute, 2 a multiply-add.
         terms: the largest sum of a result's terms' magnitudes, where the terms are many.
-        copied: for every input set a tensor of half the bytes that the op moves; a copy of it is a
-            peer too.
+        copied: for every input set a tensor, the feature map or that of `copied_for`; a copy of it
+            is a peer too.
         results: of what a backend returns, the tensors that `truth` is of.
         peer_results: the same of a peer.
         density: share of the pixels that are computed, for an op on listed pixels.

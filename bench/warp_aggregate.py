@@ -10,7 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.clip import true_flow
-from bench.contest import MEMORY_FORMATS, Contest, compiled_here, kernels_here, on_backend
+from bench.contest import (
+    MEMORY_FORMATS,
+    Contest,
+    compiled_here,
+    copied_for,
+    kernels_here,
+    on_backend,
+)
 from bench.rows import dtype_name
 from bench.timing import Contestant, number_of_sets
 from bench.warp import with_grid_sample
@@ -92,9 +99,6 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
             return (on_backend(lambda _: warp_aggregate(**wide), "reference", device, dtype)(0),)
 
     compiled, left_out = compiled_here(of, eager, case.layout)
-    half_as_many_bytes = torch.ones(
-        sets, moved // (2 * case.dtype.itemsize), dtype=case.dtype, device=device
-    )
     return Contest(
         op="warp_aggregate",
         shape=shape,
@@ -110,7 +114,7 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
         composed=composition(case.dtype),
         sets=sets,
         moved=moved,
-        copied=half_as_many_bytes.unbind(),
+        copied=copied_for(moved, sets, device),
         terms=3.0 * max(float(drawn[0][name].abs().max()) for name in ("key_feature", "feature")),
         columns={"variant": case.variant},
         left_out=left_out,
