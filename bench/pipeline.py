@@ -8,6 +8,7 @@ import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from hpvod.detector import VideoDetector
 from hpvod.folding import fold_batch_norm
 from hpvod.method import PRESETS, Method
 from hpvod.model import HPVODModel, build_model
+from hpvod.networks.detection import Detections
 from hpvod.networks.flow import FlowOutput
 from hpvod.preprocess import Preprocess
 from hpvod_ops import use_backend
@@ -248,13 +250,15 @@ def _check(method: Method, model: HPVODModel, setup: Setup, frames: Frames) -> N
 
     def features() -> list[Tensor]:
         seen: list[Tensor] = []
-        hook = model.detection.register_forward_pre_hook(
-            # A copy: the next frame may be written over it.
-            lambda _, inputs: seen.append(inputs[0].clone())
-        )
         detector = VideoDetector(model, method, consistency=MostChanged(setup.density))
-        list(detector.run(frames))
-        hook.remove()
+        detect = detector._detect
+
+        def spy(network: Callable[[Tensor], Detections], feature: Tensor) -> Detections:
+            seen.append(feature.clone())  # the next frame may be written over it
+            return detect(network, feature)
+
+        with patch.object(detector, "_detect", spy):
+            list(detector.run(frames))
         return seen
 
     found = features()

@@ -31,6 +31,11 @@ inline void check_batched_nms(const Tensor& boxes, const Tensor& labels, const T
   STD_TORCH_CHECK(count >= 0 && count <= kMost, op, ": count must be 0 to 2^30, not ", count);
 }
 
+inline Tensor empty_for_nms(const Tensor& like, const std::vector<int64_t>& sizes,
+                            ScalarType type) {
+  return torch::stable::empty({sizes.data(), sizes.size()}, type, std::nullopt, like.device());
+}
+
 // Of contiguous inputs, and the results to be filled.
 struct BatchedNmsCall {
   Tensor boxes, labels, order;
@@ -40,11 +45,18 @@ struct BatchedNmsCall {
 
   BatchedNmsCall(const Tensor& all_boxes, const Tensor& all_labels, const Tensor& all_order,
                  const std::optional<Tensor>& all_valid, double threshold, int64_t count)
+      : BatchedNmsCall(all_boxes, all_labels, all_order, all_valid, threshold, count,
+                       empty_for_nms(all_boxes, {all_boxes.size(0), count}, ScalarType::Long),
+                       empty_for_nms(all_boxes, {all_boxes.size(0)}, ScalarType::Int)) {}
+
+  BatchedNmsCall(const Tensor& all_boxes, const Tensor& all_labels, const Tensor& all_order,
+                 const std::optional<Tensor>& all_valid, double threshold, int64_t count,
+                 const Tensor& indices, const Tensor& counts)
       : boxes(torch::stable::contiguous(all_boxes)),
         labels(torch::stable::contiguous(all_labels)),
         order(torch::stable::contiguous(all_order)),
-        indices(empty(boxes, {boxes.size(0), count}, ScalarType::Long)),
-        counts(empty(boxes, {boxes.size(0)}, ScalarType::Int)) {
+        indices(indices),
+        counts(counts) {
     if (all_valid) valid = torch::stable::contiguous(*all_valid);
     params = {boxes.size(0),
               boxes.size(1),
@@ -59,11 +71,6 @@ struct BatchedNmsCall {
   }
 
   std::tuple<Tensor, Tensor> result() const { return {indices, counts}; }
-
- private:
-  static Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
-    return torch::stable::empty({sizes.data(), sizes.size()}, type, std::nullopt, like.device());
-  }
 };
 
 }  // namespace hpvod

@@ -22,45 +22,36 @@ struct WarpAggregateMaps {
   // The Python function words the errors for its users; these checks keep a direct call of
   // torch.ops.hpvod.warp_aggregate from reading memory that is not the tensors' own.
   void check() const {
-    const char* op = "warp_aggregate";
-    const auto check_map = [&](const char* name, const Tensor& map, int64_t channels) {
-      STD_TORCH_CHECK(map.dim() == 4 && map.size(0) == feature.size(0) && map.size(1) == channels &&
-                          map.size(2) == feature.size(2) && map.size(3) == feature.size(3),
-                      op, ": ", name, " must be [N, ", channels,
-                      ", H, W], with the feature's N, H and W; ", "feature is ",
-                      shape_text(feature), ", ", name, " is ", shape_text(map));
-      STD_TORCH_CHECK(map.device() == feature.device(), op, ": ", name,
-                      " is not on the feature's device");
-    };
-    STD_TORCH_CHECK(feature.dim() == 4, op, ": feature must be [N, C, H, W], not ",
+    STD_TORCH_CHECK(feature.dim() == 4, kOp, ": feature must be [N, C, H, W], not ",
                     shape_text(feature));
-    STD_TORCH_CHECK(embedding.dim() == 4, op, ": embedding must be [N, E, H, W], not ",
+    STD_TORCH_CHECK(embedding.dim() == 4, kOp, ": embedding must be [N, E, H, W], not ",
                     shape_text(embedding));
     // A pixel's index within its map is an int in the kernels.
-    STD_TORCH_CHECK(feature.size(2) * feature.size(3) < kMaxSide, op,
+    STD_TORCH_CHECK(feature.size(2) * feature.size(3) < kMaxSide, kOp,
                     ": feature has too many pixels: ", shape_text(feature));
     const auto dtype = dtype_of(feature), flow_dtype = dtype_of(flow);
-    STD_TORCH_CHECK(dtype, op, ": feature must be float32, float16, bfloat16 or float64");
-    const auto check_like = [&](const char* name, const Tensor& map, const Tensor& like) {
-      check_map(name, map, like.size(1));
-      STD_TORCH_CHECK(map.scalar_type() == feature.scalar_type(), op, ": ", name,
-                      " must have the feature's dtype");
-    };
+    STD_TORCH_CHECK(dtype, kOp, ": feature must be float32, float16, bfloat16 or float64");
     check_like("key_feature", key_feature, feature);
     check_like("embedding", embedding, embedding);
     check_like("key_embedding", key_embedding, embedding);
     check_map("flow", flow, 2);
-    STD_TORCH_CHECK(flow_dtype && (*flow_dtype == *dtype || *flow_dtype == DType::kFloat32), op,
+    STD_TORCH_CHECK(flow_dtype && (*flow_dtype == *dtype || *flow_dtype == DType::kFloat32), kOp,
                     ": flow must have the feature's dtype, or be float32");
     STD_TORCH_CHECK(mask.has_value() == own_feature.has_value() &&
                         mask.has_value() == own_embedding.has_value() && (mask || !scale),
-                    op, ": mask, own_feature and own_embedding go together, and scale with them");
+                    kOp, ": mask, own_feature and own_embedding go together, and scale with them");
     if (!mask) return;
     check_map("mask", *mask, 1);
-    STD_TORCH_CHECK(mask->scalar_type() == ScalarType::Bool, op, ": mask must be bool");
+    STD_TORCH_CHECK(mask->scalar_type() == ScalarType::Bool, kOp, ": mask must be bool");
     check_like("own_feature", *own_feature, feature);
     check_like("own_embedding", *own_embedding, embedding);
     if (scale) check_like("scale", *scale, feature);
+  }
+
+  void check_like(const char* name, const Tensor& map, const Tensor& like) const {
+    check_map(name, map, like.size(1));
+    STD_TORCH_CHECK(map.scalar_type() == feature.scalar_type(), kOp, ": ", name,
+                    " must have the feature's dtype");
   }
 
   Tensor empty_output(Layout layout) const { return empty_map(feature, feature.sizes(), layout); }
@@ -106,6 +97,19 @@ struct WarpAggregateMaps {
             pointer(own_embedding),
             pointer(scale),
             output.mutable_data_ptr()};
+  }
+
+ private:
+  static constexpr const char* kOp = "warp_aggregate";
+
+  void check_map(const char* name, const Tensor& map, int64_t channels) const {
+    STD_TORCH_CHECK(map.dim() == 4 && map.size(0) == feature.size(0) && map.size(1) == channels &&
+                        map.size(2) == feature.size(2) && map.size(3) == feature.size(3),
+                    kOp, ": ", name, " must be [N, ", channels,
+                    ", H, W], with the feature's N, H and W; ", "feature is ", shape_text(feature),
+                    ", ", name, " is ", shape_text(map));
+    STD_TORCH_CHECK(map.device() == feature.device(), kOp, ": ", name,
+                    " is not on the feature's device");
   }
 };
 

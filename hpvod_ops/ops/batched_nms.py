@@ -58,9 +58,12 @@ def batched_nms(
     backend = choose_backend(boxes.device, boxes.dtype)
     if backend == "reference":
         return reference.batched_nms(boxes, scores, labels, threshold, count, valid=valid)
-    # Those that are not valid come last, but for valid ones whose score is -inf as well.
-    ranked = scores if valid is None else scores.masked_fill(~valid, -math.inf)
-    order = ranked.argsort(dim=1, descending=True, stable=True)
+    if backend == "cpu":
+        order = torch.ops.hpvod.best_first(scores, valid)
+    else:
+        # Those that are not valid come last, but for valid ones whose score is -inf as well.
+        ranked = scores if valid is None else scores.masked_fill(~valid, -math.inf)
+        order = ranked.argsort(dim=1, descending=True, stable=True)
     op = torch.ops.hpvod.batched_nms
     overload = op.triton if backend == "triton" else op.default
     indices, counts = overload(boxes, labels, order, valid, threshold, count)
@@ -127,5 +130,10 @@ def _fake(
     return indices, boxes.new_empty((boxes.shape[0],), dtype=torch.int32)
 
 
+def _fake_order(scores: Tensor, valid: Tensor | None) -> Tensor:
+    return scores.new_empty(scores.shape, dtype=torch.int64)
+
+
 define_triton("batched_nms", _triton)
 register_fake("batched_nms", _fake)
+torch.library.register_fake(torch.ops.hpvod.best_first.default, _fake_order)

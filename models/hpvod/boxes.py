@@ -97,14 +97,15 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Boxes [..., 4] with their corners moved into an image of (height, width) pixels."""
     height, width = image_size
-    x = boxes[..., 0::2].clamp(0, width - 1)
-    y = boxes[..., 1::2].clamp(0, height - 1)
-    return torch.stack((x, y), dim=-1).flatten(-2)
+    x = boxes[..., 0::2, None].clamp(0, width - 1)
+    y = boxes[..., 1::2, None].clamp(0, height - 1)
+    return torch.cat((x, y), dim=-1).flatten(-2)
 
 
 def live_rows(count: int, counts: Tensor) -> Tensor:
     """Which of each image's `count` rows are not behind its own of the counts [N]: bool, [N, D]."""
-    return torch.arange(count, device=counts.device) < counts[:, None]
+    rows = torch.arange(count, dtype=counts.dtype, device=counts.device)
+    return rows < counts[:, None]
 
 
 def picked(values: Tensor, indices: Tensor, counts: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -21,6 +22,8 @@ from hpvod.networks.flow import FlowNetwork
 from hpvod.packed_flow import PackedFlow
 from hpvod.packed_network import PackedNetwork
 from hpvod.preprocess import Frame, Preprocess
+from hpvod.preprocess_in_place import PreprocessInPlace
+from hpvod.replay import replayed
 from hpvod.stream import CurrentFrame, Stream
 from hpvod.transfer import ToHost, to_device
 from hpvod_ops import UpdatePlan
@@ -64,12 +67,13 @@ class VideoDetector:
     It runs on the device and in the dtype of the model's parameters, under inference mode. Every
     stream has key frames of its own, and gets the results that it would get alone.
 
-    The weights of the feature, embedding and flow network are packed at the first frame that needs
-    them, as a copy: a model that is changed or moved after that needs a new detector.
+    The weights are packed at the first frame that needs them, as a copy: a model that is changed or
+    moved after that needs a new detector.
 
     On a GPU, a turn of the loop for all streams is one CUDA graph, captured at the third of its
     kind and replayed from then on, but for turns in which a stream begins or rests, FGFA's dense
-    window, and where stages are timed. So `consistency` must not wait for the GPU.
+    window, and where stages are timed. So `consistency` must not wait for the GPU. On the CPU a
+    frame allocates no tensors but its result's, again but for the dense window and `per_frame`.
 
     Args:
         model: the networks, in evaluation mode.
@@ -98,12 +102,13 @@ class VideoDetector:
         self._consistency = consistency
         self._timed = stages is not None
         self._stages: Stages = stages or (lambda name: nullcontext())
-        self._preprocess = Preprocess(model.config)
         self._flow: PackedFlow | None = None
         self._packed: PackedNetwork | None = None
         self._loop: KeyFrameLoop | None = None
         self._graph: Graph | None = None
-        self._streams = [Stream(method.window) for _ in range(batch)]
+        self._detection: Callable[[Tensor], Detections]
+        self._due = torch.empty(batch, dtype=torch.bool)
+        self._streams = [Stream(method.window, self._preprocessing()) for _ in range(batch)]
 
     def reset(self, stream: int | None = None) -> None:
         """Forgets a stream, or all of them: the next frame is frame 0 of a new one."""
@@ -276,8 +281,7 @@ class VideoDetector:
                 beside it.
         """
         with self._stages("preprocess"):
-            parameter = next(self.model.parameters())
-            image = self._preprocess(frame, parameter.device, parameter.dtype)
+            image = stream.preprocess(frame)
         current = CurrentFrame(stream.count, time, (frame.shape[0], frame.shape[1]), image)
         if stream.count and current.frame_size != stream.frame_size:
             raise ValueError(
@@ -333,7 +337,8 @@ class VideoDetector:
         def turn(_: object, images: Tensor) -> Detections:
             with self._stages("features"):
                 feature = self.model.features(images)
-            return self._detect(feature, (images.shape[2], images.shape[3]))
+            image_size = (images.shape[2], images.shape[3])
+            return self._detect(self._detection_network(image_size), feature)
 
         if images.device.type != "cuda" or self._timed:
             return turn(None, images)
@@ -344,15 +349,10 @@ class VideoDetector:
 
     def _follow(self, currents: Sequence[CurrentFrame | None]) -> tuple[Detections, UpdatePlan]:
         """Lines 2 to 26 for every stream: what was found, and what was decided."""
-        some_image = next(each.image for each in currents if each is not None)
-        nothing = torch.zeros_like(some_image)
-        parts = [nothing if each is None else each.image for each in currents]
-        images = torch.cat(parts) if len(parts) > 1 else some_image
-        loop, image_size = self._loop_for(images), (images.shape[2], images.shape[3])
-
-        def flags(values: list[bool]) -> Tensor:
-            return to_device(torch.tensor(values), images.device)
-
+        loop = self._loop_for(next(each.image for each in currents if each is not None))
+        for image, each in zip(loop.image.split(1), currents, strict=True):
+            if each is not None:
+                image.copy_(each.image)
         method = self.method
         begins = [each is not None and each.index == 0 for each in currents]
         rests = [each is None for each in currents]
@@ -360,22 +360,25 @@ class VideoDetector:
         goes_on = [each is not None and each.index > 0 for each in currents]
         if method.key == "every" and not method.do_aggr:  # key frames read no other
             goes_on = [on and not key for on, key in zip(goes_on, due, strict=True)]
-        key = flags(due) if method.key == "every" else None
+        key = None
+        if method.key == "every":
+            self._due.numpy()[:] = due
+            key = to_device(self._due, loop.image.device)
         if any(begins) or any(rests) or self._graph is None:
             feature = loop.step(
-                images,
                 key,
-                flags(begins) if any(begins) else None,
-                flags(rests) if any(rests) else None,
+                _flags(begins, loop.image.device) if any(begins) else None,
+                _flags(rests, loop.image.device) if any(rests) else None,
                 propagates=any(goes_on),
             )
-            return self._detect(feature, image_size), loop.plan
-        detections: Detections = self._graph(any(goes_on), images, key)
+            return self._detect(self._detection, feature), loop.plan
+        detections: Detections = self._graph(any(goes_on), key)
         return detections, loop.plan
 
-    def _loop_for(self, images: Tensor) -> KeyFrameLoop:
+    def _loop_for(self, image: Tensor) -> KeyFrameLoop:
         """The loop on images of this size, and its graph where one is used."""
-        if self._loop is not None and self._loop.image_shape == images.shape:
+        image_size = (image.shape[2], image.shape[3])
+        if self._loop is not None and self._loop.image.shape[2:] == image_size:
             return self._loop
         if self._packed is None:
             self._packed = PackedNetwork.of(self.model, embed=self.method.do_aggr)
@@ -385,18 +388,29 @@ class VideoDetector:
             self._flow_network(),
             self.model,
             self.method,
-            images,
+            len(self._streams),
+            image,
             consistency=self._consistency,
             stages=self._stages,
         )
+        self._detection = replayed(self._detection_network(image_size), self._packed)
 
-        def turn(propagates: bool, images: Tensor, key: Tensor | None) -> Detections:
-            feature = loop.step(images, key, None, None, propagates=propagates)
-            return self._detect(feature, (images.shape[2], images.shape[3]))
+        def turn(propagates: bool, key: Tensor | None) -> Detections:
+            feature = loop.step(key, None, None, propagates=propagates)
+            return self._detect(self._detection, feature)
 
-        if images.device.type == "cuda" and not self._timed:
+        if image.device.type == "cuda" and not self._timed:
             self._graph = Graph(turn)
         return loop
+
+    def _preprocessing(self) -> Callable[[Frame], Tensor]:
+        """What makes a stream's images of its frames."""
+        parameter = next(self.model.parameters())
+        device, dtype = parameter.device, parameter.dtype
+        preprocess = Preprocess(self.model.config)
+        if device.type == "cpu" and not self.method.keys_only:
+            return PreprocessInPlace(preprocess, dtype)
+        return lambda frame: preprocess(frame, device, dtype)
 
     def _flow_network(self) -> FlowNetwork | PackedFlow:
         """N_flow as it runs fastest on the model's device."""
@@ -411,15 +425,18 @@ class VideoDetector:
         """Lines 20 and 21 with Eq. 2, for the first frame that waits for its window."""
         i = stream.waiting.popleft()
         feature = stream.window.aggregate(i.index, self._flow_network(), self._stages)
-        (result,) = self._results([i], self._detect(feature, i.image_size), None)()
+        detections = self._detect(self._detection_network(i.image_size), feature)
+        (result,) = self._results([i], detections, None)()
         assert result is not None
         return result
 
-    def _detect(self, feature: Tensor, image_size: tuple[int, int]) -> Detections:
+    def _detect(self, network: Callable[[Tensor], Detections], feature: Tensor) -> Detections:
         """Lines 4, 21 and 23."""
         with self._stages("detection"):
-            detections: Detections = self.model.detection(feature, image_size)
-        return detections
+            return network(feature)
+
+    def _detection_network(self, image_size: tuple[int, int]) -> Callable[[Tensor], Detections]:
+        return functools.partial(self.model.detection, image_size=image_size)
 
     def _results(
         self,
@@ -466,7 +483,7 @@ class VideoDetector:
             time=i.time,
             is_key=is_key,
             updated=updated,
-            boxes=boxes[number, found] * torch.tensor((x, y, x, y)),
+            boxes=boxes[number, found] * _corner_factors(x, y),
             labels=labels[number, found].clone(),
             scores=scores[number, found].clone(),
             mask=mask,
@@ -476,6 +493,15 @@ class VideoDetector:
 def _turns_ahead(device: torch.device) -> int:
     """How many turns begin before the results of one are waited for, so that no GPU runs dry."""
     return 1 if device.type == "cuda" else 0
+
+
+@functools.lru_cache
+def _corner_factors(x: float, y: float) -> Tensor:
+    return torch.tensor((x, y, x, y))
+
+
+def _flags(values: list[bool], device: torch.device) -> Tensor:
+    return to_device(torch.tensor(values), device)
 
 
 def _by(size: tuple[int, int]) -> str:

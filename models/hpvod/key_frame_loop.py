@@ -14,6 +14,7 @@ from hpvod.motion import Consistency, Motion, Stages
 from hpvod.networks.flow import FlowNetwork, FlowOutput
 from hpvod.packed_flow import PackedFlow
 from hpvod.packed_network import PackedNetwork
+from hpvod.replay import replayed
 from hpvod.sparse_network import SparseNetwork
 from hpvod_ops import UpdatePlan, update_plan, warp_aggregate
 
@@ -26,13 +27,14 @@ class KeyFrameLoop:
         flow_network: the flow network as it runs fastest on the model's device.
         model: for its configuration.
         method: the row of Table 1.
-        image: a batch of the streams' images, [N, 3, H, W]; what it holds is not read.
+        batch: N, how many streams.
+        image: one stream's image, [1, 3, H, W]; what it holds is not read.
         consistency: computes Q in place of the flow network's Q head.
         stages: entered around each stage of a frame.
 
     Attributes:
         plan: what was decided of the last frames.
-        image_shape: of every batch of images.
+        image: I_i, [N, 3, H, W] in channels_last: to be filled before each turn.
     """
 
     def __init__(
@@ -41,34 +43,40 @@ class KeyFrameLoop:
         flow_network: FlowNetwork | PackedFlow,
         model: HPVODModel,
         method: Method,
+        batch: int,
         image: Tensor,
         *,
         consistency: Consistency | None,
         stages: Stages,
     ) -> None:
-        batch, _, height, width = image.shape
+        height, width = image.shape[2:]
+        self.image = torch.zeros(
+            (batch, 3, height, width),
+            dtype=image.dtype,
+            device=image.device,
+        ).contiguous(memory_format=torch.channels_last)
         self._method = method
-        self._flow_network = flow_network
+        self._flow_network = replayed(flow_network, network)
         self._consistency = consistency
         self._stages = stages
         self._network = SparseNetwork(network, batch, height, width, partial=method.do_spatial)
-        self._keys = KeyFrames.none_yet(image, model.config, method.do_aggr)
+        self._keys = KeyFrames.none_yet(self.image, model.config, method.do_aggr)
+        self._aggregate = replayed(self._aggregated, network)
         self.plan: UpdatePlan = self._network.plan
-        self.image_shape = image.shape
+        self._never = torch.full_like(self.plan.mask, math.inf, dtype=torch.float32)
+        self._key = torch.empty_like(self.plan.is_key)
 
     def step(
         self,
-        image: Tensor,
         key: Tensor | None,
         begins: Tensor | None,
         rests: Tensor | None,
         *,
         propagates: bool,
     ) -> Tensor:
-        """One turn: what the detection network reads of every stream.
+        """One turn, on `image`: what the detection network reads of every stream.
 
         Args:
-            image: I_i, [N, 3, H, W].
             key: bool, [N]: the key frames of a fixed schedule; None where Eq. 9 decides.
             begins: bool, [N]: frames that are the first of their streams; None for none.
             rests: bool, [N]: streams without a frame, whose images and results mean nothing and
@@ -80,6 +88,7 @@ class KeyFrameLoop:
             turn.
         """
         method, network, keys, plan = self._method, self._network, self._keys, self.plan
+        image = self.image
         motion = Motion(
             self._flow_network,
             keys.image,
@@ -100,17 +109,8 @@ class KeyFrameLoop:
                 embedding = network.embedding(own, flow)
             with self._stages("aggregation"):
                 if flow is not None:
-                    result = warp_aggregate(
-                        keys.aggregated,
-                        keys.aggregated_embedding,
-                        own,
-                        embedding,
-                        flow,
-                        mask=plan.mask,
-                        own_feature=keys.feature,
-                        own_embedding=keys.embedding,
-                        scale=scale,
-                    )  # line 20
+                    of_scale = () if scale is None else (scale,)
+                    result = self._aggregate(own, embedding, flow, *of_scale)  # line 20
                     if begins is not None:
                         copy_images_(result, own, begins)  # line 6
             with self._stages("embedding"):  # of F̄_k, where line 20 reads it again
@@ -118,6 +118,24 @@ class KeyFrameLoop:
         with self._stages("features"):  # lines 25 and 26
             keys.replace_(plan.is_key, image, own, embedding, result)
         return result
+
+    def _aggregated(
+        self, own: Tensor, embedding: Tensor, flow: Tensor, scale: Tensor | None = None
+    ) -> Tensor:
+        """Line 20."""
+        keys = self._keys
+        assert keys.aggregated is not None and keys.aggregated_embedding is not None
+        return warp_aggregate(
+            keys.aggregated,
+            keys.aggregated_embedding,
+            own,
+            embedding,
+            flow,
+            mask=self.plan.mask,
+            own_feature=keys.feature,
+            own_embedding=keys.embedding,
+            scale=scale,
+        )
 
     def _decide(
         self,
@@ -129,8 +147,7 @@ class KeyFrameLoop:
     ) -> None:
         """Lines 10 to 17: the key frames by Eq. 8, and U."""
         method, plan = self._method, self.plan
-        never = torch.full_like(plan.mask, math.inf, dtype=torch.float32)
-        quality = never
+        quality = self._never
         if propagates and (method.do_spatial or key is None):
             quality = motion.quality
             if rests is not None:
@@ -141,9 +158,11 @@ class KeyFrameLoop:
                 update_plan(quality, method.tau, method.gamma, out=plan)  # Eq. 9
                 if method.do_spatial and begins is None:
                     return
-                key = plan.is_key.clone() if begins is None else plan.is_key | begins
+                key = self._key.copy_(plan.is_key)
+                if begins is not None:
+                    key |= begins
             # Line 16: where only key frames are computed, Q is not asked for more.
-            quality = quality if method.do_spatial else never
+            quality = quality if method.do_spatial else self._never
             update_plan(quality, method.tau, method.gamma, key=key, out=plan)
 
 

@@ -140,8 +140,8 @@ class OracleDetector:
         start = perf_counter()
         self._whole = whole
         first, size = turn.index == 0, (turn.image.shape[2], turn.image.shape[3])
+        turn.loop.image.copy_(turn.image)
         feature = turn.loop.step(
-            turn.image,
             torch.tensor([key], device=self._device),
             torch.tensor([True], device=self._device) if first else None,
             None,
@@ -172,6 +172,7 @@ class OracleDetector:
             self._flow,
             self._model,
             self._method,
+            1,
             image,
             consistency=consistency,
             stages=lambda name: contextlib.nullcontext(),

@@ -6,7 +6,6 @@ There, the networks' own convolutions reorder their weights at every call: of th
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -40,12 +39,12 @@ class PackedFlow:
         self._head = Convolution(pack_conv2d(weight, bias), stride=1, padding=1, dilation=1)
         self._scale = None if network.scale is None else Convolution.of(network.scale)
         self._image_shape: torch.Size | None = None
-        self._memory: _Memory = _Memory(weight)
+        self._memory = _Memory()
 
     def __call__(self, current: Tensor, key: Tensor) -> FlowOutput:
-        """As `FlowNetwork.forward`; the result is valid until the next call."""
+        """As `FlowNetwork.forward`, contiguous but for the scale map; valid until the next call."""
         if current.shape != self._image_shape:
-            self._image_shape, self._memory = current.shape, _Memory(current)
+            self._image_shape, self._memory = current.shape, _Memory()
         memory = self._memory
         x = memory.images(current, key)
         skips: dict[str, Tensor] = {}
@@ -57,95 +56,108 @@ class PackedFlow:
         x = F.avg_pool2d(x, 2, ceil_mode=True)
         head = memory.convolved("head", self._head, x)
         scale = None if self._scale is None else memory.convolved("scale", self._scale, x)
-        return FlowOutput(head[:, :2] * FLOW_SCALE, head[:, 2:].contiguous(), scale)
+        flow = (head[:, :2] * FLOW_SCALE).contiguous()
+        return FlowOutput(flow, head[:, 2:].contiguous(), scale)
 
 
 class _Memory:
-    """The maps that convolutions write, by name, for images of one shape."""
+    """The maps that are written, by name, for images of one shape."""
 
-    def __init__(self, like: Tensor) -> None:
-        self._like = like.new_empty(0)
+    def __init__(self) -> None:
         self._maps: dict[str, tuple[Tensor, PixelList]] = {}
+        self._others: dict[str, Tensor] = {}
 
-    def map(self, name: str, batch: int, channels: int, height: int, width: int) -> Tensor:
+    def map(self, name: str, like: Tensor, channels: int, height: int, width: int) -> Tensor:
         """The map of that name; of undefined values when it is asked for first."""
-        return self._listed(name, batch, channels, height, width)[0]
+        if name not in self._others:
+            memory = like.new_empty((len(like), height, width, channels))
+            self._others[name] = memory.permute(0, 3, 1, 2)
+        return self._others[name]
 
     def images(self, current: Tensor, key: Tensor) -> Tensor:
         """What the network makes of its images first: both at half their size, in 0 to 1."""
-        batch, channels, height, width = current.shape
-        both = self.map("images", batch, 2 * channels, -(-height // 2), -(-width // 2))
+        _, channels, height, width = current.shape
+        both = self.map("images", current, 2 * channels, -(-height // 2), -(-width // 2))
         for image, half in zip((current, key), both.split(channels, dim=1), strict=True):
             torch.div(F.avg_pool2d(image, 2, ceil_mode=True), 255, out=half)
         return both
 
     def convolved(self, name: str, convolution: Convolution, x: Tensor) -> Tensor:
         """The convolution of x at every pixel, in the map of that name."""
-        kernel, padding = convolution.packed.kernel, convolution.padding
-        height, width = (
-            (size + 2 * padding - taps) // convolution.stride + 1
-            for size, taps in zip(x.shape[2:], kernel, strict=True)
-        )
-        out, everywhere = self._listed(name, x.shape[0], convolution.channels, height, width)
-        return convolution(out, x, everywhere, relu=False)
-
-    def _listed(
-        self, name: str, batch: int, channels: int, height: int, width: int
-    ) -> tuple[Tensor, PixelList]:
         if name not in self._maps:
-            map = self._like.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
-            pixels = torch.arange(batch * height * width, dtype=torch.int32, device=map.device)
-            count = torch.tensor([len(pixels)], dtype=torch.int32, device=map.device)
-            self._maps[name] = map, PixelList(pixels, count)
-        return self._maps[name]
+            self._maps[name] = convolution.output_for(x)
+        out, everywhere = self._maps[name]
+        return convolution(out, x, everywhere, relu=False)
 
 
 @dataclass(frozen=True)
-class _Level:
-    """A `Refinement`.
+class _Upsampling:
+    """A transposed convolution of 4x4, stride 2, padding 1.
 
-    Its transposed convolution (4x4, stride 2, padding 1) is four convolutions of 2x2, one for each
-    parity of the output's row and column. They are computed as one, with four times the channels,
-    on a grid of one more row and column: output (2y + a, 2x + b) is parity (a, b) of the grid's
-    (y + a, x + b).
+    It is four convolutions of 2x2, one for each parity of the output's row and column. They are
+    computed as one, with four times the channels, on a grid of one more row and column: output
+    (2y + a, 2x + b) is parity (a, b) of the grid's (y + a, x + b).
     """
 
-    flow: Convolution
-    upsample_flow: nn.ConvTranspose2d
-    deconv: Convolution
+    grid: Convolution
 
     @classmethod
-    def of(cls, level: nn.Module) -> _Level:
+    def of(cls, layer: nn.Module) -> _Upsampling:
         """Packs the weights."""
-        assert isinstance(level, Refinement)
-        weight = level.deconv.weight  # [I, O, 4, 4]
+        assert isinstance(layer, nn.ConvTranspose2d)
+        weight = layer.weight  # [I, O, 4, 4]
         # Of parity a, tap t of the grid's convolution is tap 3 - a - 2t of the transposed one.
         parities = [
             weight[:, :, [3 - a, 1 - a]][:, :, :, [3 - b, 1 - b]].transpose(0, 1)
             for a in range(2)
             for b in range(2)
         ]
-        packed = pack_conv2d(torch.cat(parities), level.deconv.get_parameter("bias").repeat(4))
+        bias = None if layer.bias is None else layer.bias.repeat(4)
+        packed = pack_conv2d(torch.cat(parities), bias)
+        return cls(Convolution(packed, stride=1, padding=1, dilation=1))
+
+    @property
+    def channels(self) -> int:
+        """Of the output."""
+        return self.grid.channels // 4
+
+    def write(self, out: Tensor, grid: Tensor) -> None:
+        """Writes the output, or its first rows and columns, from its grid."""
+        grid = grid.unflatten(1, (2, 2, self.channels))
+        for a in range(2):
+            for b in range(2):
+                target = out[:, :, a::2, b::2]
+                rows, columns = target.shape[2:]
+                target.copy_(grid[:, a, b, :, a : a + rows, b : b + columns])
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A `Refinement`."""
+
+    flow: Convolution
+    upsample_flow: _Upsampling
+    deconv: _Upsampling
+
+    @classmethod
+    def of(cls, level: nn.Module) -> _Level:
+        """Packs the weights."""
+        assert isinstance(level, Refinement)
         return cls(
             flow=Convolution.of(level.flow),
-            upsample_flow=copy.deepcopy(level.upsample_flow),
-            deconv=Convolution(packed, stride=1, padding=1, dilation=1),
+            upsample_flow=_Upsampling.of(level.upsample_flow),
+            deconv=_Upsampling.of(level.deconv),
         )
 
     def refined(self, memory: _Memory, name: str, x: Tensor, skip: Tensor) -> Tensor:
         """The level's output, [N, skip + deconv + 2 channels, h, w] of the skip's size."""
-        batch, channels, height, width = skip.shape
-        outputs = self.deconv.channels // 4
-        out = memory.map(f"{name} out", batch, channels + outputs + 2, height, width)
-        out[:, :channels] = skip
-        grid = memory.convolved(f"{name} deconv", self.deconv, x)
-        grid = F.leaky_relu_(grid, NEGATIVE_SLOPE).unflatten(1, (2, 2, outputs))
-        deconv = out[:, channels : channels + outputs]
-        for a in range(2):
-            for b in range(2):
-                target = deconv[:, :, a::2, b::2]
-                rows, columns = target.shape[2:]
-                target.copy_(grid[:, a, b, :, a : a + rows, b : b + columns])
-        flow = self.upsample_flow(memory.convolved(f"{name} flow", self.flow, x))
-        out[:, channels + outputs :] = flow[..., :height, :width]
+        channels = (skip.shape[1], self.deconv.channels, self.upsample_flow.channels)
+        out = memory.map(f"{name} out", skip, sum(channels), skip.shape[2], skip.shape[3])
+        of_skip, of_deconv, of_flow = out.split(channels, dim=1)
+        of_skip.copy_(skip)
+        grid = memory.convolved(f"{name} deconv", self.deconv.grid, x)
+        self.deconv.write(of_deconv, F.leaky_relu_(grid, NEGATIVE_SLOPE))
+        flow = memory.convolved(f"{name} flow", self.flow, x)
+        grid = memory.convolved(f"{name} upsampled flow", self.upsample_flow.grid, flow)
+        self.upsample_flow.write(of_flow, grid)
         return out

@@ -43,6 +43,17 @@ class Convolution:
         """Of the output."""
         return self.packed.out_channels
 
+    def output_for(self, x: Tensor) -> tuple[Tensor, PixelList]:
+        """Memory for the convolution of `x`, in channels_last, and the list of all its pixels."""
+        height, width = (
+            (size + 2 * self.padding - self.dilation * (taps - 1) - 1) // self.stride + 1
+            for size, taps in zip(x.shape[2:], self.packed.kernel, strict=True)
+        )
+        out = x.new_empty((len(x), height, width, self.channels)).permute(0, 3, 1, 2)
+        pixels = torch.arange(len(x) * height * width, dtype=torch.int32, device=x.device)
+        count = torch.full((1,), len(pixels), dtype=torch.int32, device=x.device)
+        return out, PixelList(pixels, count)
+
     def __call__(
         self,
         out: Tensor,
@@ -142,6 +153,11 @@ class PackedNetwork:
             embedding=PackedEmbedding.of(model.embedding) if embed else None,
             device=features.feat_conv.weight.device,
         )
+
+    @property
+    def backend(self) -> str:
+        """That reads the weights."""
+        return self.stem.packed.backend
 
     @property
     def dtype(self) -> torch.dtype:

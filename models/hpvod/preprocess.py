@@ -72,13 +72,18 @@ class Preprocess:
         Raises:
             ValueError: `frame` is not what Args says, or too thin (`image_size`).
         """
-        _check(frame)
-        size = self.image_size(frame.shape[0], frame.shape[1])
+        check_frame(frame)
         # The copy serves arrays that PyTorch cannot share: read-only and with negative strides.
         pixels = frame if isinstance(frame, Tensor) else torch.from_numpy(frame.copy())
+        return self.image(to_device(pixels, device), dtype)
+
+    def image(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        """The same of a frame that is a tensor on the result's device."""
+        size = self.image_size(pixels.shape[0], pixels.shape[1])
         accumulate = torch.promote_types(dtype, torch.float32)
-        image = to_device(pixels, device).permute(2, 0, 1)[None].to(accumulate)
-        image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=False)
+        image = pixels.permute(2, 0, 1)[None].to(accumulate)
+        if image.shape[2:] != size:
+            image = F.interpolate(image, size, mode="bilinear", align_corners=False)
         image -= self._mean_on(image)
         return image.to(dtype, memory_format=torch.channels_last)
 
@@ -90,7 +95,12 @@ class Preprocess:
         return held
 
 
-def _check(frame: object) -> None:
+def check_frame(frame: object) -> None:
+    """Refuses what is not a frame.
+
+    Raises:
+        ValueError: `frame` is not uint8 RGB, [height, width, 3].
+    """
     wanted = "frame: expected uint8 RGB of shape [height, width, 3]"
     if not isinstance(frame, np.ndarray | Tensor):
         raise ValueError(f"{wanted}, got {type(frame).__name__}")

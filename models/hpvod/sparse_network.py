@@ -8,6 +8,7 @@ those read in a halo, here, and the results, in `KeyFrames`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,7 @@ class SparseNetwork:
         h, w = self._size(STRIDE)
         self.plan = UpdatePlan.empty(batch, h, w, tuple(self._sets), network.device)
         self._of_keys = UpdatePlan.empty(batch, h, w, (self._feature.pixels,), network.device)
+        self._never = torch.full((batch, 1, h, w), math.inf, device=network.device)
 
     def feature(self, image: Tensor, flow: Tensor | None) -> Tensor:
         """F̂_i of I_i where `plan` says U = 1.
@@ -132,8 +134,7 @@ class SparseNetwork:
         """
         assert self._network.embedding is not None and self._embedding is not None
         network, (inner, middle, _) = self._network.embedding, self._embedding
-        u = self.plan.is_key.view(-1, 1, 1, 1).expand_as(self.plan.mask)
-        lists = update_plan(0.5 - u.float(), 0.0, 1.0, out=self._of_keys).lists
+        lists = update_plan(self._never, 0.0, 1.0, key=self.plan.is_key, out=self._of_keys).lists
         pixels = lists[self._feature.pixels]
         x = network.conv1(inner.map, feature, pixels, relu=True)
         x = network.conv2(middle.map, x, pixels, relu=True)

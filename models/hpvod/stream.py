@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from hpvod.dense_window import DenseWindow
+from hpvod.preprocess import Frame
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class CurrentFrame:
     frame_size: tuple[int, int]
     """(height, width) as it was given."""
     image: Tensor
-    """I_i as the networks take it, [1, 3, h, w]."""
+    """I_i as the networks take it, [1, 3, h, w]; in the key frame loop, valid for one turn."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -34,6 +36,7 @@ class Stream:
 
     Args:
         radius: of the dense window of Eq. 2; 0 where there is none.
+        preprocess: makes images of the stream's frames.
 
     Attributes:
         count: frames so far.
@@ -43,7 +46,8 @@ class Stream:
         waiting: frames that wait for those after them in the window.
     """
 
-    def __init__(self, radius: int) -> None:
+    def __init__(self, radius: int, preprocess: Callable[[Frame], Tensor]) -> None:
+        self.preprocess = preprocess
         self.window = DenseWindow(radius)
         self.waiting: deque[CurrentFrame] = deque()
         self.reset()

@@ -12,6 +12,7 @@ from hpvod.detector import VideoDetector
 from hpvod.method import PRESETS, Method
 from hpvod.model import build_model
 
+from .features_read import features_read
 from .moving import CONFIG, SIZES, moving_frames, unchanged
 from .transcription import algorithm1, preprocess
 
@@ -49,12 +50,8 @@ def some_quality(model, frames, share):
 def check_against_transcription(
     model, method, frames, consistency, *, feature_error, compare_boxes=True
 ):
-    read = []
-    hook = model.detection.register_forward_pre_hook(
-        lambda module, inputs: read.append(inputs[0].clone())
-    )
-    results = list(VideoDetector(model, method, consistency=consistency).run(frames))
-    hook.remove()
+    with features_read() as read:
+        results = list(VideoDetector(model, method, consistency=consistency).run(frames))
     expected = transcribed(model, method, frames, consistency)
 
     assert [r.index for r in results] == list(range(len(frames)))

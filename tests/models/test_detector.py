@@ -17,6 +17,7 @@ from hpvod.packed_flow import PackedFlow
 from hpvod.preprocess import Preprocess
 from hpvod.sparse_network import SparseNetwork
 
+from .features_read import features_read
 from .moving import CONFIG, SIZES, moving_frames, unchanged
 from .sparse_setup import layers, tensor_bytes
 
@@ -73,6 +74,8 @@ def calls(model, monkeypatch):
     Of those that are computed in part, the part is counted.
     """
     counts = Counter()
+    # A replay calls no network.
+    monkeypatch.setattr("hpvod.key_frame_loop.replayed", lambda function, network: function)
 
     def counted(name, method, count):
         def call(network, *arguments):
@@ -92,6 +95,7 @@ def calls(model, monkeypatch):
         ("embedding", SparseNetwork, "embedding", updated),
         ("embedding", SparseNetwork, "embed_keys_", keys),
         ("flow", PackedFlow, "__call__", lambda network, current, key: len(current)),
+        ("detection", VideoDetector, "_detect", lambda detector, network, feature: len(feature)),
     ):
         monkeypatch.setattr(network, method, counted(name, getattr(network, method), count))
     hooks = [
@@ -99,6 +103,7 @@ def calls(model, monkeypatch):
             lambda module, inputs, output, name=name: counts.update({name: len(inputs[0])})
         )
         for name, network in model.named_children()
+        if name != "detection"
     ]
     yield counts
     for hook in hooks:
@@ -329,7 +334,7 @@ def test_consistency_is_given_the_key_frame_first(model):
     pairs = []
 
     def remember(image_k, image_i, flow):
-        pairs.append((image_k, image_i))
+        pairs.append((image_k.clone(), image_i.clone()))
         return torch.ones_like(flow.quality)
 
     frames = moving_frames(3, *SIZE)
@@ -395,13 +400,9 @@ def test_stages_are_entered_by_name_and_never_nested(model):
 
 
 def given_to_detection(model, method, frames, consistency):
-    read = []
-    hook = model.detection.register_forward_pre_hook(
-        lambda module, inputs: read.append(inputs[0].double())
-    )
-    detect(model, method, frames, consistency)
-    hook.remove()
-    return read
+    with features_read() as read:
+        detect(model, method, frames, consistency)
+    return [feature.double() for feature in read]
 
 
 def a_corner(image_k, image_i, flow):

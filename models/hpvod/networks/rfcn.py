@@ -45,4 +45,5 @@ class RFCNHead(nn.Module):
         box_maps = F.conv2d(feature, self.box.weight[object_maps], self.box.bias[object_maps])
         logits = ps_roi_pool(self.cls(feature), rois, self.groups, STRIDE)
         deltas = ps_roi_pool(box_maps, rois, self.groups, STRIDE)
-        return RFCNOutput(logits.mean((2, 3)), deltas.mean((2, 3)))
+        bins = self.groups**2
+        return RFCNOutput(logits.sum((2, 3)) / bins, deltas.sum((2, 3)) / bins)
