@@ -107,7 +107,11 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
         # What a dense peer computes elsewhere, nobody asked for.
         peer_results=lambda out: (torch.where(pixels.mask, out, inputs.base),),
         density=pixels.density,
-        columns={"layer": layer.name, "updated": pixels.updated},
+        columns={
+            "layer": layer.name,
+            "updated": pixels.updated,
+            "equal_rate": pixels.equal_rate(),
+        },
         left_out=inputs.left_out,
     )
 
@@ -263,9 +267,25 @@ class _Pixels:
 
     def operations(self) -> int:
         """2 a multiply-add, those with what lies outside the map left out."""
+        return 2 * self._inside() * self._layer.inputs * self._layer.outputs
+
+    def equal_rate(self) -> float:
+        """The efficiency if the dense convolution, too, left out what lies outside the map.
+
+        Near the border there is less to compute: of the dense convolution's pixels more are there
+        than of a mask in the map's middle.
+        """
+        layer = self._layer
+        inside = 1
+        for size in layer.size:
+            offsets = range(-layer.padding, layer.padding + 1, layer.dilation)
+            inside *= sum(max(0, size - abs(offset)) for offset in offsets)
+        return len(self.mask) * inside / self._inside() * self.density
+
+    def _inside(self) -> int:
+        """Taps of the listed pixels that lie inside the map."""
         _, taps = self.taps()
-        inside = int((taps < self.mask.numel()).sum())
-        return 2 * inside * self._layer.inputs * self._layer.outputs
+        return int((taps < self.mask.numel()).sum())
 
     def bytes_moved(self, dtype: torch.dtype) -> int:
         """Of the weight, of the pixels that are read and those that are written."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
@@ -90,6 +91,16 @@ def test_rows_of_a_layer(layer: Layer, density: float, dtype: torch.dtype) -> No
         assert row.more["efficiency"] == 8 / row.ms * row.more["density"]
     # The last column and row of positions have one pixel of the 3x3 layer each, not two.
     assert rows[0].more["density"] == pytest.approx(density, abs=0.02)
+
+
+def test_equal_rate_counts_what_lies_inside_the_map() -> None:
+    layer = Layer("layer", 3, 1, 1, (5, 7), 1, dilation=2)
+    ones = torch.ones(1, 1, *layer.size)
+    products = F.conv2d(ones, torch.ones(1, 1, 3, 3), padding=2, dilation=2)
+    for density in (0.2, 1.0):
+        pixels = masked_conv2d._Pixels(Case(layer, density, 1, torch.float32), CPU)
+        expected = products.sum() / products[pixels.mask].sum() * pixels.density
+        assert pixels.equal_rate() == pytest.approx(float(expected))
 
 
 def test_floor_is_of_what_the_mask_leaves() -> None:

@@ -47,7 +47,7 @@ def test_efficiency_is_shown_by_layer_and_density(tmp_path: Path) -> None:
     rows = [
         density_row(),
         density_row(updated=1.0, density=1.0, ms=20.0),
-        density_row(layer="other"),
+        density_row(layer="other", equal_rate=0.874),
     ]
     (tmp_path / "cpu_density.json").write_text(json.dumps(rows))
     (tmp_path / "cpu_density.png").touch()
@@ -56,7 +56,7 @@ def test_efficiency_is_shown_by_layer_and_density(tmp_path: Path) -> None:
     assert "Masked convolution, float32, batch 1, `cpu` backend:" in text
     assert "| layer | dense, ms | 10 % | 100 % |" in text
     assert "| some_layer | 18.000 | 0.90; 9.0x | 0.90; 0.9x |" in text
-    assert "| other | 18.000 | 0.90; 9.0x |  |" in text
+    assert "| other | 18.000 | 0.90 (0.87); 9.0x |  |" in text
     assert text.endswith("**GPU**: not measured yet.\n")
 
 
