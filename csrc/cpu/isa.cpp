@@ -41,6 +41,14 @@ Isa cpu_isa() {
   return isa;
 }
 
+bool cpu_is_intel() {
+#ifdef HPVOD_X86
+  return __builtin_cpu_is("intel");
+#else
+  return false;
+#endif
+}
+
 const char* cpu_isa_name() { return kNames[static_cast<int>(cpu_isa())]; }
 
 }  // namespace hpvod

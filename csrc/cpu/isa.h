@@ -10,4 +10,7 @@ enum class Isa { kPortable, kAvx2, kAvx512 };
 Isa cpu_isa();
 const char* cpu_isa_name();
 
+// Whether the processor is Intel's: theirs foresee more of what a loop reads than AMD's do.
+bool cpu_is_intel();
+
 }  // namespace hpvod

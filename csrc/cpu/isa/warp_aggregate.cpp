@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "../isa.h"
 #include "similarity.h"
 #include "taps.h"
 
@@ -16,10 +17,6 @@ namespace HPVOD_ISA {
 namespace {
 
 constexpr int kVectors = 2;  // at a time: registers also hold three sums each and four weights
-// Three of the key frame's four rows are in the cache, and the CPUs with AVX-512 that were measured
-// foresee the fourth themselves; asked for it, they fetch the others later.
-constexpr bool kFetchesKey = kVectorBytes < 64;
-
 // The strips of all images, and their lines one below the other. A line is an item of the range.
 class Strips {
  public:
@@ -157,7 +154,7 @@ class Aggregator {
     };
     int64_t c = 0;
     for (; c + kVectors * kLanes<T> <= params_.embedding_channels; c += kVectors * kLanes<T>) {
-      if constexpr (kFetchesKey) fetch_ahead<T, kVectors>(next_key + c);
+      if (fetches_key_) fetch_ahead<T, kVectors>(next_key + c);
       fetch_ahead<T, kVectors>(next_current + c);
       for (int u = 0; u < kVectors; ++u) add(u, c + u * kLanes<T>, kLanes<T>);
     }
@@ -186,7 +183,7 @@ class Aggregator {
     };
     int64_t c = 0;
     for (; c + kVectors * kLanes<T> <= params_.channels; c += kVectors * kLanes<T>) {
-      if constexpr (kFetchesKey) fetch_ahead<T, kVectors>(next_key + c);
+      if (fetches_key_) fetch_ahead<T, kVectors>(next_key + c);
       fetch_ahead<T, kVectors>(next_current + c);
       for (int u = 0; u < kVectors; ++u) single(c + u * kLanes<T>, kLanes<T>);
     }
@@ -200,6 +197,9 @@ class Aggregator {
   const std::unique_ptr<T[]> zeros_;
   const std::unique_ptr<T[]> feature_;  // warped, of a pixel that is not updated
   const std::unique_ptr<T[]> embedding_;
+  // Three of the key frame's four rows are in the cache. Intel's CPUs with AVX-512 foresee the
+  // fourth, and asked for it, fetch the others later; AMD's take a fifth longer unasked.
+  const bool fetches_key_ = kVectorBytes < 64 || !cpu_is_intel();
 };
 
 template <typename T, typename F>

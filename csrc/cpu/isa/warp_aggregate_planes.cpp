@@ -11,6 +11,11 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
+// How far ahead in its plane a line is asked for. A vector of each of many planes is read and
+// written in turn: more lines than the hardware foresees.
+template <typename T>
+constexpr int64_t kFetched = 256 / static_cast<int64_t>(sizeof(T));
+
 // What a vector of pixels reads of a plane at each corner.
 enum class Reads {
   kNeighbours,  // a vector of it
@@ -21,6 +26,9 @@ enum class Reads {
 // The taps of a run's pixels.
 template <typename T>
 class RunTaps {
+  using Bits = std::conditional_t<sizeof(accumulate_t<T>) == 8, int64_t, int32_t>;
+  using BitVector = typename VectorOf<Bits, kLanes<T>>::type;
+
  public:
   using A = accumulate_t<T>;
 
@@ -47,43 +55,52 @@ class RunTaps {
 
   Reads reads(int64_t p) const { return reads_[p / kLanes<T>]; }
 
-  // What corner k of the vector at pixel p reads of a plane; outside it is 0.
+  // The taps of the vector at pixel p, which stay in registers over many planes.
   template <Reads kReads>
-  HPVOD_INLINE Vector<T> corner(const T* plane, int k, int64_t p) const {
-    Vector<T> values = {};
-    if constexpr (kReads == Reads::kScattered) {
-      values = gather(plane, place_[k] + p);
-    } else {
-      values = load(plane + place_[k][p]);
+  class At {
+   public:
+    HPVOD_INLINE At(const RunTaps& taps, int64_t p) {
+      for (int k = 0; k < 4; ++k) {
+        places_[k] = taps.place_[k] + p;
+        place_[k] = *places_[k];
+        memcpy(&inside_[k], taps.inside_[k] + p, sizeof(inside_[k]));
+      }
     }
-    if constexpr (kReads == Reads::kNeighbours) return values;
-    // Cleared and not given weight 0: what is read instead may not be finite.
-    BitVector inside;
-    memcpy(&inside, inside_[k] + p, sizeof(inside));
-    return bit_cast<Vector<T>>(bit_cast<BitVector>(values) & inside);
-  }
 
-  template <Reads kReads>
-  HPVOD_INLINE Vector<T> warped(const T* plane, const Vector<T> (&weights)[4], int64_t p) const {
-    Vector<T> sum = weights[0] * corner<kReads>(plane, 0, p);
+    // What corner k reads of a plane; outside it is 0.
+    HPVOD_INLINE Vector<T> corner(const T* plane, int k) const {
+      Vector<T> values = {};
+      if constexpr (kReads == Reads::kScattered) {
+        values = gather(plane, places_[k]);
+      } else {
+        values = load(plane + place_[k]);
+      }
+      if constexpr (kReads == Reads::kNeighbours) return values;
+      // Cleared and not given weight 0: what is read instead may not be finite.
+      return bit_cast<Vector<T>>(bit_cast<BitVector>(values) & inside_[k]);
+    }
+
+    HPVOD_INLINE Vector<T> warped(const T* plane, const Vector<T> (&weights)[4]) const {
+      Vector<T> sum = weights[0] * corner(plane, 0);
 #pragma GCC unroll 3
-    for (int k = 1; k < 4; ++k) {
-      sum = multiply_add(weights[k], corner<kReads>(plane, k, p), sum);
+      for (int k = 1; k < 4; ++k) sum = multiply_add(weights[k], corner(plane, k), sum);
+      return sum;
     }
-    return sum;
-  }
 
-  // Asks for the lines that the pixel's taps read of a plane, those right of it excepted.
-  HPVOD_INLINE void fetch(const T* plane, int64_t p) const {
-    for (int k = 0; k < 4; k += 2) __builtin_prefetch(plane + place_[k][p]);
-  }
+    // Asks for the lines that the first pixel's taps read of a plane, those right of it excepted.
+    HPVOD_INLINE void fetch(const T* plane) const {
+      for (int k = 0; k < 4; k += 2) __builtin_prefetch(plane + place_[k]);
+    }
+
+   private:
+    const int32_t* places_[4];
+    int64_t place_[4];
+    BitVector inside_[4];
+  };
 
   A weight[4][kRun] = {};  // beyond the last pixel too, something finite
 
  private:
-  using Bits = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
-  using BitVector = typename VectorOf<Bits, kLanes<T>>::type;
-
   // Where its lanes inside the map are neighbours, place_ gets that of the first lane.
   Reads find_vector(int64_t p, int64_t area) {
     bool all_inside = true;
@@ -137,33 +154,62 @@ class PlaneAggregator {
     return !updated_ || std::all_of(updated_ + p, updated_ + p + count, [](bool u) { return u; });
   }
 
-  template <Reads kReads>
-  using ReadsOf = std::integral_constant<Reads, kReads>;
+  // Maps of the image from a channel on; null of no map.
+  struct Planes {
+    const T* key;
+    const T* current;
+    const T* own;
+    const T* scale;
+    int64_t count;
+  };
 
-  // Calls vector(reads, p, count) for the vectors of the run.
+  // Calls vector(taps, p, count) for the vectors of the run.
   template <typename Function>
-  HPVOD_INLINE void for_each_vector_of_taps(Function vector) const {
+  HPVOD_INLINE void for_each_vector(Function vector) const {
+    using Taps = RunTaps<T>;
     for_each_pixel<T>(pixels_, [&](int64_t p, int64_t count) {
       switch (taps_.reads(p)) {
         case Reads::kNeighbours:
-          return vector(ReadsOf<Reads::kNeighbours>{}, p, count);
+          return vector(typename Taps::template At<Reads::kNeighbours>(taps_, p), p, count);
         case Reads::kSomeInside:
-          return vector(ReadsOf<Reads::kSomeInside>{}, p, count);
+          return vector(typename Taps::template At<Reads::kSomeInside>(taps_, p), p, count);
         case Reads::kScattered:
-          return vector(ReadsOf<Reads::kScattered>{}, p, count);
+          return vector(typename Taps::template At<Reads::kScattered>(taps_, p), p, count);
       }
     });
   }
 
-  // Eq. 10 at the pixels [p, p + count): of `map` where U is 1, as it may be at all of them, else
-  // of `own`, warped and scaled.
-  template <Reads kReads>
-  HPVOD_INLINE Vector<T> selected(bool all, const T* map, const T* own, const T* scale,
+  // Calls plane(j, key, value) for each plane, value being what Eq. 10 selects at the pixels
+  // [p, p + count).
+  template <typename At, typename Function>
+  HPVOD_INLINE void for_each_plane(const At& at, const Planes& planes, int64_t p, int64_t count,
+                                   Function plane) const {
+    const int64_t area = area_, first = first_ + p;
+    const T *key = planes.key, *current = planes.current + first;
+    const bool all = all_updated(p, count);
+    Vector<T> weights[4];
+    load_weights(taps_.weight, p, weights);
+    for (int64_t j = 0; j < planes.count; ++j) {
+      at.fetch(key + kFetched<T>);
+      __builtin_prefetch(current + kFetched<T>);
+      if (all) {
+        plane(j, key, load(current, count));
+      } else {
+        const T* scale = planes.scale ? planes.scale + j * area + first : nullptr;
+        plane(j, key,
+              selected(at, load(current, count), planes.own + j * area, scale, weights, p, count));
+      }
+      key += area;
+      current += area;
+    }
+  }
+
+  // Eq. 10: what was computed where U is 1, else of `own`, warped and scaled.
+  template <typename At>
+  HPVOD_INLINE Vector<T> selected(const At& at, Vector<T> computed, const T* own, const T* scale,
                                   const Vector<T> (&weights)[4], int64_t p, int64_t count) const {
-    const Vector<T> computed = load(map + first_ + p, count);
-    if (all) return computed;
-    Vector<T> value = taps_.template warped<kReads>(own, weights, p);
-    if (scale) value *= load(scale + first_ + p, count);
+    Vector<T> value = at.warped(own, weights);
+    if (scale) value *= load(scale, count);
     T rounded[kLanes<T>];  // as in a map that is stored
     store(rounded, value);
     value = load(rounded);
@@ -182,29 +228,23 @@ class PlaneAggregator {
     const int64_t channels = params_.embedding_channels;
     for (auto* sums : {products_, key_squares_, squares_}) std::fill_n(sums, kRun, A{});
     for_each_planes(channels, [&](int64_t c, int64_t planes_left) {
-      const T *key = planes(params_.key_embedding, channels, c),
-              *current = planes(params_.embedding, channels, c),
-              *own = updated_ ? planes(params_.own_embedding, channels, c) : current;
-      for_each_vector_of_taps(
-          [&](auto reads, int64_t p, int64_t count) __attribute__((always_inline)) {
-            Vector<T> weights[4], product = {}, key_square = {}, square = {};
-            load_weights(taps_.weight, p, weights);
-            const bool all = all_updated(p, count);
-            for (int64_t j = 0; j < planes_left; ++j) {
-              const int64_t at = j * area_;
-              taps_.fetch(key + at + kPlanes * area_, p);
-              __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
-              const Vector<T> warped = taps_.template warped<reads.value>(key + at, weights, p);
-              const Vector<T> value =
-                  selected<reads.value>(all, current + at, own + at, nullptr, weights, p, count);
-              product = multiply_add(warped, value, product);
-              key_square = multiply_add(warped, warped, key_square);
-              square = multiply_add(value, value, square);
-            }
-            store<A>(products_ + p, load<A>(products_ + p) + product);
-            store<A>(key_squares_ + p, load<A>(key_squares_ + p) + key_square);
-            store<A>(squares_ + p, load<A>(squares_ + p) + square);
-          });
+      const Planes all{planes(params_.key_embedding, channels, c),
+                       planes(params_.embedding, channels, c),
+                       planes(params_.own_embedding, channels, c), nullptr, planes_left};
+      for_each_vector([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
+        Vector<T> weights[4], product = {}, key_square = {}, square = {};
+        load_weights(taps_.weight, p, weights);
+        for_each_plane(at, all, p, count,
+                       [&](int64_t, const T* key, Vector<T> value) __attribute__((always_inline)) {
+                         const Vector<T> warped = at.warped(key, weights);
+                         product = multiply_add(warped, value, product);
+                         key_square = multiply_add(warped, warped, key_square);
+                         square = multiply_add(value, value, square);
+                       });
+        store<A>(products_ + p, load<A>(products_ + p) + product);
+        store<A>(key_squares_ + p, load<A>(key_squares_ + p) + key_square);
+        store<A>(squares_ + p, load<A>(squares_ + p) + square);
+      });
     });
     for (int64_t p = 0; p < pixels_; ++p) {
       A weights[2] = {cosine(products_[p], key_squares_[p], squares_[p]),
@@ -218,33 +258,29 @@ class PlaneAggregator {
   void add() {
     const int64_t channels = params_.channels;
     for_each_planes(channels, [&](int64_t c, int64_t planes_left) {
-      const T *key = planes(params_.key_feature, channels, c),
-              *current = planes(params_.feature, channels, c),
-              *own = updated_ ? planes(params_.own_feature, channels, c) : current,
-              *scale = planes(params_.scale, channels, c);
+      const Planes all{planes(params_.key_feature, channels, c),
+                       planes(params_.feature, channels, c),
+                       planes(params_.own_feature, channels, c), planes(params_.scale, channels, c),
+                       planes_left};
       T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
-      for_each_vector_of_taps(
-          [&](auto reads, int64_t p, int64_t count) __attribute__((always_inline)) {
-            Vector<T> weights[4], key_weights[4];
-            load_weights(taps_.weight, p, weights);
-            load_weights(key_weight_, p, key_weights);
-            const Vector<T> weight = load<A>(weight_ + p);
-            const bool all = all_updated(p, count);
-            for (int64_t j = 0; j < planes_left; ++j) {
-              const int64_t at = j * area_;
-              taps_.fetch(key + at + kPlanes * area_, p);
-              __builtin_prefetch(current + at + kPlanes * area_ + first_ + p);
-              Vector<T> sum =
-                  weight * selected<reads.value>(all, current + at, own + at,
-                                                 scale ? scale + at : nullptr, weights, p, count);
+      for_each_vector([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
+        Vector<T> weights[4];
+        load_weights(key_weight_, p, weights);
+        const Vector<T> weight = load<A>(weight_ + p);
+        T* target = output + p;
+        const int64_t area = area_;
+        for_each_plane(at, all, p, count,
+                       [&](int64_t j, const T* key, Vector<T> value)
+                           __attribute__((always_inline)) {
+                             __builtin_prefetch(target + j * area + kFetched<T>, 1);
+                             Vector<T> sum = weight * value;
 #pragma GCC unroll 4
-              for (int k = 0; k < 4; ++k) {
-                sum = multiply_add(key_weights[k],
-                                   taps_.template corner<reads.value>(key + at, k, p), sum);
-              }
-              store(output + at + p, sum, count);
-            }
-          });
+                             for (int k = 0; k < 4; ++k) {
+                               sum = multiply_add(weights[k], at.corner(key, k), sum);
+                             }
+                             store(target + j * area, sum, count);
+                           });
+      });
     });
   }
 
