@@ -12,6 +12,8 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
+constexpr int kWide = 4;  // vectors at a time
+
 template <typename T>
 class PlaneAggregator {
  public:
@@ -52,11 +54,14 @@ class PlaneAggregator {
   // Of `count` planes of an embedding with the current one.
   void add_products(int64_t frame, const T* embedding, const T* current, int64_t count) {
     A *products = &products_[frame * kRun], *squares = &squares_[frame * kRun];
-    for_each_pixel<T>(pixels_, [&](int64_t p, int64_t lanes) {
+    const int64_t area = area_;
+    for_each_pixel<T>(pixels_, [&](int64_t p, int64_t lanes) __attribute__((always_inline)) {
       Vector<T> product = {}, square = {};
-      for (int64_t j = 0; j < count; ++j) {
-        const Vector<T> value = load(embedding + j * area_ + p, lanes);
-        product = multiply_add(value, load(current + j * area_ + p, lanes), product);
+      const T *plane = embedding + p, *current_plane = current + p;
+      for (int64_t j = 0; j < count; ++j, plane += area, current_plane += area) {
+        __builtin_prefetch(plane + kFetched<T>);
+        const Vector<T> value = load(plane, lanes);
+        product = multiply_add(value, load(current_plane, lanes), product);
         square = multiply_add(value, value, square);
       }
       store<A>(products + p, load<A>(products + p) + product);
@@ -78,20 +83,34 @@ class PlaneAggregator {
 
   void add() {
     const int64_t channels = params_.channels;
-    const A* weights = products_.get();
     for (int64_t c = 0; c < channels; ++c) {
       T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
-      for_each_pixel<T>(pixels_, [&](int64_t p, int64_t lanes) {
-        Vector<T> sum = {};
-        for (int64_t frame = 0; frame < params_.frames; ++frame) {
-          const T* feature = run(params_.features[frame], channels, c) + p;
-          const Vector<T> weight = load<A>(weights + frame * kRun + p),
-                          value = load(feature, lanes);
-          sum = frame == 0 ? weight * value : multiply_add(weight, value, sum);
-        }
-        store(output + p, sum, lanes);
-      });
+      int64_t p = 0;
+      for (; p + kWide * kLanes<T> <= pixels_; p += kWide * kLanes<T>) {
+        add_pixels<kWide>(c, p, kLanes<T>, output + p);
+      }
+      for (; p < pixels_; p += kLanes<T>) {
+        add_pixels<1>(c, p, std::min<int64_t>(kLanes<T>, pixels_ - p), output + p);
+      }
     }
+  }
+
+  // kCount vectors of the sum of all frames' planes c.
+  template <int kCount>
+  HPVOD_INLINE void add_pixels(int64_t c, int64_t p, int64_t lanes, T* output) const {
+    Vector<T> sums[kCount] = {};
+    const A* weight = products_.get() + p;
+    for (int64_t frame = 0; frame < params_.frames; ++frame, weight += kRun) {
+      const T* feature = run(params_.features[frame], params_.channels, c) + p;
+#pragma GCC unroll 8
+      for (int v = 0; v < kCount; ++v) {
+        __builtin_prefetch(feature + v * kLanes<T> + kFetched<T>);
+        const Vector<T> of_frame = load<A>(weight + v * kLanes<T>),
+                        value = load(feature + v * kLanes<T>, lanes);
+        sums[v] = frame == 0 ? of_frame * value : multiply_add(of_frame, value, sums[v]);
+      }
+    }
+    for (int v = 0; v < kCount; ++v) store(output + v * kLanes<T>, sums[v], lanes);
   }
 
   const Aggregate& params_;

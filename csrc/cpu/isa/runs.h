@@ -16,6 +16,11 @@ constexpr int64_t kRun = kPieces * kPiece;
 constexpr int64_t kPlanes = 8;    // whose sum is made in a register before it goes to memory
 constexpr int64_t kAligned = 16;  // a piece is a multiple of it, of whole vectors in all dtypes
 
+// How far ahead in its plane a line is asked for. A vector of each of many planes is read and
+// written in turn: more lines than the hardware foresees.
+template <typename T>
+constexpr int64_t kFetched = 256 / static_cast<int64_t>(sizeof(T));
+
 // How a plane of `area` pixels is cut: into pieces of one size, for equal shares of many threads.
 struct Pieces {
   int64_t pixels;  // of a piece; the last may be shorter

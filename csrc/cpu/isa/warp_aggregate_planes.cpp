@@ -11,11 +11,6 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
-// How far ahead in its plane a line is asked for. A vector of each of many planes is read and
-// written in turn: more lines than the hardware foresees.
-template <typename T>
-constexpr int64_t kFetched = 256 / static_cast<int64_t>(sizeof(T));
-
 // What a vector of pixels reads of a plane at each corner.
 enum class Reads {
   kNeighbours,  // a vector of it
