@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import functools
 import importlib.metadata
-import math
 import platform
 import re
 from pathlib import Path
@@ -56,14 +55,14 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def copy_bandwidth(device: torch.device, moved: int) -> float:
-    """Bytes a millisecond, reads and writes both counted, of a copy that moves about `moved` bytes.
+    """Bytes a millisecond, reads and writes both counted, of a copy that moves `moved` bytes.
 
-    On a CPU of that size, for a cache that all cores share may hold what one op works on and not
-    what another does; on a GPU one gigabyte, which no cache holds.
+    On a CPU of just that size, for a cache that all cores share may hold what one op works on and
+    not what another does; on a GPU one gigabyte, which no cache holds.
     """
     if device.type == "cuda":
         return _copy_bandwidth(device, 2**30)
-    return _copy_bandwidth(device, 2 ** max(20, round(math.log2(max(1, moved / 2)))))
+    return _copy_bandwidth(device, max(2**20, moved // 2))
 
 
 @functools.cache

@@ -179,10 +179,10 @@ def _argument(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], p
 
 def _with_constants(func: OpOverload, args: tuple[Any, ...]) -> list[Any]:
     """The arguments, with tensors in place of numbers of which a call would make tensors."""
-    dtype = next((arg.dtype for arg in args if isinstance(arg, Tensor)), None)
+    beside = next((arg for arg in args if isinstance(arg, Tensor)), None)
     return [
-        torch.tensor(arg, dtype=dtype)
-        if isinstance(arg, int | float) and str(argument.type) == "Tensor"
+        torch.tensor(arg, dtype=torch.result_type(beside, arg))
+        if beside is not None and isinstance(arg, int | float) and str(argument.type) == "Tensor"
         else arg
         for arg, argument in zip(args, func._schema.arguments, strict=False)
     ]
@@ -200,17 +200,15 @@ def _writing(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], re
             names = [into._schema.arguments[place].name for place in _written_places(into)]
             outs = dict(zip(names, targets, strict=True))
             return functools.partial(into, *_with_constants(into, args), **kwargs, **outs)
-    in_place = _in_place_overload(func)
+    if (in_place := _in_place_overload(func)) is not None:
+        return lambda: in_place(result.copy_(args[0]), *args[1:], **kwargs)
 
-    def compute() -> None:
-        if in_place is not None:
-            in_place(result.copy_(args[0]), *args[1:], **kwargs)
-            return
+    def compute_and_copy() -> None:
         again = func(*args, **kwargs)
         for target, source in zip(_tensors(result), _tensors(again), strict=True):
             target.copy_(source)
 
-    return compute
+    return compute_and_copy
 
 
 def _of_tensors(func: OpOverload) -> OpOverload:

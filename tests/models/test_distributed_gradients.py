@@ -17,15 +17,19 @@ CHECKPOINT = "checkpoint.safetensors"
 MOMENTUM = "optimizer.momentum_buffer."
 
 
-def run_in_two_processes(*command):
+def in_two_processes(*command):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
+    return subprocess.run(
         [*torchrun, "--nproc-per-node", "2", *command],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=300,
     )
+
+
+def run_in_two_processes(*command):
+    done = in_two_processes(*command)
     assert done.returncode == 0, done.stderr
 
 
@@ -37,6 +41,21 @@ def test_two_processes_with_a_sample_each_train_like_one_with_both(tmp_path):
     assert expected.keys() == found.keys()
     for key in expected:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-6, atol=1e-7)
+
+
+def test_a_run_of_which_one_process_is_stopped_stops_whole_and_goes_on(tmp_path):
+    """The first process writes the checkpoint while the other has nothing left to do."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run_in_two_processes(branches.__file__, str(whole))
+    done = in_two_processes(branches.__file__, str(stopped), "4")
+    assert done.returncode != 0 and "KeyboardInterrupt" in done.stderr
+    expected = load_file(whole / CHECKPOINT)
+    halfway = load_file(stopped / CHECKPOINT)
+    assert not torch.equal(halfway["model.0.weight"], expected["model.0.weight"])
+    run_in_two_processes(branches.__file__, str(stopped))
+    found = load_file(stopped / CHECKPOINT)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def gradients_of(run, weights):
