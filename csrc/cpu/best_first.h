@@ -7,7 +7,7 @@ namespace hpvod {
 
 struct BestFirst {
   int64_t batch;        // N
-  int64_t candidates;   // K, of an image, at most 2^32
+  int64_t candidates;   // K, of an image, at most 2^30
   const float* scores;  // [N, K]
   const bool* valid;    // [N, K], or null: those that are candidates
   int64_t* order;       // [N, K]: of the valid ones, best first; then -1

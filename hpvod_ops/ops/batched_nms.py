@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
-from hpvod_ops.ops.overloads import define_triton, register_fake
+from hpvod_ops.ops.overloads import define_triton, register_fake, register_fake_of_out
 
 MOST = 2**30
 
@@ -136,4 +136,6 @@ def _fake_order(scores: Tensor, valid: Tensor | None) -> Tensor:
 
 define_triton("batched_nms", _triton)
 register_fake("batched_nms", _fake)
+register_fake_of_out("batched_nms_out")
+register_fake_of_out("best_first_out")
 torch.library.register_fake(torch.ops.hpvod.best_first.default, _fake_order)

@@ -22,3 +22,10 @@ def register_fake(name: str, function: Callable[..., Any]) -> None:
     """Registers one fake kernel for both overloads."""
     for overload in ("default", "triton"):
         torch.library.register_fake(getattr(getattr(torch.ops.hpvod, name), overload), function)
+
+
+def register_fake_of_out(name: str) -> None:
+    """Registers the fake kernel of an op that writes into given memory and returns nothing."""
+    torch.library.register_fake(
+        getattr(torch.ops.hpvod, name).default, lambda *arguments, **memory: None
+    )

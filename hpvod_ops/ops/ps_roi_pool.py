@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
-from hpvod_ops.ops.overloads import define_triton, register_fake
+from hpvod_ops.ops.overloads import define_triton, register_fake, register_fake_of_out
 from hpvod_ops.reference.ps_roi_pool import ps_roi_pool_gradient
 
 # As in csrc/kernels/roi_bins.h.
@@ -102,6 +102,7 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 define_triton("ps_roi_pool", _triton)
 register_fake("ps_roi_pool", _fake)
+register_fake_of_out("ps_roi_pool_out")
 for _overload in ("default", "triton"):
     torch.library.register_autograd(
         getattr(torch.ops.hpvod.ps_roi_pool, _overload), _backward, setup_context=_setup_context

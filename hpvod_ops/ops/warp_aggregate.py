@@ -12,7 +12,7 @@ from hpvod_ops import reference
 from hpvod_ops.backends import choose_backend
 from hpvod_ops.ops.composition import gradients_of
 from hpvod_ops.ops.layout import memory_format_of
-from hpvod_ops.ops.overloads import define_triton, register_fake
+from hpvod_ops.ops.overloads import define_triton, register_fake, register_fake_of_out
 
 
 def warp_aggregate(
@@ -173,5 +173,6 @@ def _register_autograd(overload: str) -> None:
 
 define_triton("warp_aggregate", _triton)
 register_fake("warp_aggregate", _fake)
+register_fake_of_out("warp_aggregate_out")
 for _overload in ("default", "triton"):
     _register_autograd(_overload)

@@ -72,14 +72,16 @@ class VideoDetector:
 
     On a GPU, a turn of the loop for all streams is one CUDA graph, captured at the third of its
     kind and replayed from then on, but for turns in which a stream begins or rests, FGFA's dense
-    window, and where stages are timed. So `consistency` must not wait for the GPU. On the CPU a
-    frame allocates no tensors but its result's, again but for the dense window and `per_frame`.
+    window, and where stages are timed. So `consistency` must not wait for the GPU. On the CPU
+    such a turn allocates no tensors but its results', and what PyTorch needs to resize a frame;
+    forward hooks of the detection network are called when it is recorded, and no more.
 
     Args:
         model: the networks, in evaluation mode.
         method: the row of Table 1 to follow.
         batch: how many streams.
-        consistency: computes Q in place of the flow network's Q head.
+        consistency: computes Q in place of the flow network's Q head; what it is given is valid
+            during the call.
         stages: entered around each stage of a frame, to time it.
 
     Raises:
@@ -108,7 +110,8 @@ class VideoDetector:
         self._graph: Graph | None = None
         self._detection: Callable[[Tensor], Detections]
         self._due = torch.empty(batch, dtype=torch.bool)
-        self._streams = [Stream(method.window, self._preprocessing()) for _ in range(batch)]
+        self._preprocess = Preprocess(model.config)
+        self._streams = [Stream(method.window) for _ in range(batch)]
 
     def reset(self, stream: int | None = None) -> None:
         """Forgets a stream, or all of them: the next frame is frame 0 of a new one."""
@@ -261,6 +264,7 @@ class VideoDetector:
         ended.reset()
         return results
 
+    @torch.inference_mode()
     def _read(
         self,
         stream: Stream,
@@ -281,7 +285,7 @@ class VideoDetector:
                 beside it.
         """
         with self._stages("preprocess"):
-            image = stream.preprocess(frame)
+            image = self._image(stream, frame)
         current = CurrentFrame(stream.count, time, (frame.shape[0], frame.shape[1]), image)
         if stream.count and current.frame_size != stream.frame_size:
             raise ValueError(
@@ -403,14 +407,14 @@ class VideoDetector:
             self._graph = Graph(turn)
         return loop
 
-    def _preprocessing(self) -> Callable[[Frame], Tensor]:
-        """What makes a stream's images of its frames."""
+    def _image(self, stream: Stream, frame: Frame) -> Tensor:
+        """The stream's next image; in the key frame loop on the CPU, valid until the one after."""
         parameter = next(self.model.parameters())
-        device, dtype = parameter.device, parameter.dtype
-        preprocess = Preprocess(self.model.config)
-        if device.type == "cpu" and not self.method.keys_only:
-            return PreprocessInPlace(preprocess, dtype)
-        return lambda frame: preprocess(frame, device, dtype)
+        if parameter.device.type != "cpu" or self.method.keys_only:
+            return self._preprocess(frame, parameter.device, parameter.dtype)
+        if stream.preprocess is None:
+            stream.preprocess = PreprocessInPlace(self._preprocess, parameter.dtype)
+        return stream.preprocess(frame)
 
     def _flow_network(self) -> FlowNetwork | PackedFlow:
         """N_flow as it runs fastest on the model's device."""

@@ -61,7 +61,7 @@ class KeyFrameLoop:
         self._stages = stages
         self._network = SparseNetwork(network, batch, height, width, partial=method.do_spatial)
         self._keys = KeyFrames.none_yet(self.image, model.config, method.do_aggr)
-        self._aggregate = replayed(self._aggregated, network)
+        self._aggregate = replayed(_aggregated, network)
         self.plan: UpdatePlan = self._network.plan
         self._never = torch.full_like(self.plan.mask, math.inf, dtype=torch.float32)
         self._key = torch.empty_like(self.plan.is_key)
@@ -109,8 +109,10 @@ class KeyFrameLoop:
                 embedding = network.embedding(own, flow)
             with self._stages("aggregation"):
                 if flow is not None:
-                    of_scale = () if scale is None else (scale,)
-                    result = self._aggregate(own, embedding, flow, *of_scale)  # line 20
+                    of_keys = (keys.aggregated, keys.aggregated_embedding)
+                    selected = (plan.mask, keys.feature, keys.embedding)
+                    scales = () if scale is None else (scale,)
+                    result = self._aggregate(*of_keys, own, embedding, flow, *selected, *scales)
                     if begins is not None:
                         copy_images_(result, own, begins)  # line 6
             with self._stages("embedding"):  # of F̄_k, where line 20 reads it again
@@ -118,24 +120,6 @@ class KeyFrameLoop:
         with self._stages("features"):  # lines 25 and 26
             keys.replace_(plan.is_key, image, own, embedding, result)
         return result
-
-    def _aggregated(
-        self, own: Tensor, embedding: Tensor, flow: Tensor, scale: Tensor | None = None
-    ) -> Tensor:
-        """Line 20."""
-        keys = self._keys
-        assert keys.aggregated is not None and keys.aggregated_embedding is not None
-        return warp_aggregate(
-            keys.aggregated,
-            keys.aggregated_embedding,
-            own,
-            embedding,
-            flow,
-            mask=self.plan.mask,
-            own_feature=keys.feature,
-            own_embedding=keys.embedding,
-            scale=scale,
-        )
 
     def _decide(
         self,
@@ -164,6 +148,31 @@ class KeyFrameLoop:
             # Line 16: where only key frames are computed, Q is not asked for more.
             quality = quality if method.do_spatial else self._never
             update_plan(quality, method.tau, method.gamma, key=key, out=plan)
+
+
+def _aggregated(
+    key_feature: Tensor,
+    key_embedding: Tensor,
+    feature: Tensor,
+    embedding: Tensor,
+    flow: Tensor,
+    mask: Tensor,
+    own_feature: Tensor,
+    own_embedding: Tensor,
+    scale: Tensor | None = None,
+) -> Tensor:
+    """Line 20, of tensors alone, as a replay takes them."""
+    return warp_aggregate(
+        key_feature,
+        key_embedding,
+        feature,
+        embedding,
+        flow,
+        mask=mask,
+        own_feature=own_feature,
+        own_embedding=own_embedding,
+        scale=scale,
+    )
 
 
 def _in_layout(output: FlowOutput) -> tuple[Tensor, Tensor | None]:

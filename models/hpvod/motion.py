@@ -16,7 +16,8 @@ Stages = Callable[[str], AbstractContextManager[object]]
 "aggregation", "detection". A frame may enter a stage not at all or more than once."""
 
 Consistency = Callable[[Tensor, Tensor, FlowOutput], Tensor]
-"""Q_k->i [1, 1, h, w] from I_k and I_i, both [1, 3, H, W], and the flow network's output."""
+"""Q_k->i [1, 1, h, w] from I_k and I_i, both [1, 3, H, W], and the flow network's output. What it
+is given is valid during the call."""
 
 
 class Motion:

@@ -1,6 +1,7 @@
 """A function on the CPU as a recording of its operations: what a CUDA graph is on a GPU.
 
-A replay writes every result where it was written at the recording, and so allocates nothing.
+A replay writes every result where it was written at the recording. Of operations that PyTorch
+can only compute in new memory, it copies them there.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ def replayed(function: Callable[..., Any], network: PackedNetwork) -> Callable[.
 class Replay:
     """A function of tensors that is recorded at its first call and replayed at the next ones.
 
-    It must do the same work whatever the tensors hold: that it reads a value of one is refused.
-    Its convolutions with constant weights are packed, as a copy. For inference on the CPU, with
-    the cpu backend.
+    It must do the same work whatever the tensors hold: an operation that reads a value of one, or
+    whose result's size depends on one, is refused; `tolist` and `numpy` are not seen. All that
+    changes from call to call must be among its inputs. Its convolutions with constant weights are
+    packed, as a copy. For inference on the CPU, with the cpu backend.
 
     Args:
         function: called with tensors. Those that lie elsewhere than the recorded ones make another
@@ -101,7 +103,7 @@ class _Recorder(TorchDispatchMode):
             # Under inference mode, what is made of other operations arrives whole.
             with self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)
-        if torch.Tag.data_dependent_output in func.tags:
+        if _depends_on_values(func, args):
             raise RuntimeError(f"{func} reads what a tensor holds: that cannot be replayed")
         read = {_memory(each) for each in _tensors((args, kwargs))}
         if written := [_argument(func, args, kwargs, at) for at in _written_places(func)]:
@@ -166,6 +168,14 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
+def _depends_on_values(func: OpOverload, args: tuple[Any, ...]) -> bool:
+    """Whether what is done, or how large the result is, depends on what a tensor holds."""
+    if func is aten.index.Tensor:
+        return any(each.dtype in (torch.bool, torch.uint8) for each in _tensors(args[1]))
+    tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+    return bool(tags & set(func.tags))
+
+
 def _written_places(func: OpOverload) -> Iterator[int]:
     """Which arguments the operation writes to."""
     for place, argument in enumerate(func._schema.arguments):
@@ -181,11 +191,19 @@ def _with_constants(func: OpOverload, args: tuple[Any, ...]) -> list[Any]:
     """The arguments, with tensors in place of numbers of which a call would make tensors."""
     beside = next((arg for arg in args if isinstance(arg, Tensor)), None)
     return [
-        torch.tensor(arg, dtype=torch.result_type(beside, arg))
+        _constant(arg, beside)
         if beside is not None and isinstance(arg, int | float) and str(argument.type) == "Tensor"
         else arg
         for arg, argument in zip(args, func._schema.arguments, strict=False)
     ]
+
+
+def _constant(number: float, beside: Tensor) -> Tensor | float:
+    """The number as a tensor, where the operation then computes the same."""
+    constant = torch.tensor(number, dtype=torch.result_type(beside, number))
+    # Beside 16 bits, PyTorch computes with more of the number's digits.
+    exact = constant.dtype not in (torch.float16, torch.bfloat16) or constant.item() == number
+    return constant if exact else number
 
 
 def _writing(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> _Step:
@@ -196,16 +214,19 @@ def _writing(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], re
         return functools.partial(result.zero_)
     for overload in (_of_tensors(func), func):
         if (into := _out_overload(overload)) is not None:
+            again = _with_constants(into, args)
+            if overload is not func and not isinstance(again[1], Tensor):
+                continue
             targets = (result,) if isinstance(result, Tensor) else result
             names = [into._schema.arguments[place].name for place in _written_places(into)]
             outs = dict(zip(names, targets, strict=True))
-            return functools.partial(into, *_with_constants(into, args), **kwargs, **outs)
+            return functools.partial(into, *again, **kwargs, **outs)
     if (in_place := _in_place_overload(func)) is not None:
         return lambda: in_place(result.copy_(args[0]), *args[1:], **kwargs)
 
     def compute_and_copy() -> None:
-        again = func(*args, **kwargs)
-        for target, source in zip(_tensors(result), _tensors(again), strict=True):
+        computed = func(*args, **kwargs)
+        for target, source in zip(_tensors(result), _tensors(computed), strict=True):
             target.copy_(source)
 
     return compute_and_copy

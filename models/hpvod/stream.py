@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from hpvod.dense_window import DenseWindow
-from hpvod.preprocess import Frame
+from hpvod.preprocess_in_place import PreprocessInPlace
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class Stream:
 
     Args:
         radius: of the dense window of Eq. 2; 0 where there is none.
-        preprocess: makes images of the stream's frames.
 
     Attributes:
         count: frames so far.
@@ -44,10 +42,11 @@ class Stream:
         image_size: the same in the network's input.
         window: the features and embeddings of the last frames.
         waiting: frames that wait for those after them in the window.
+        preprocess: where the stream's images lie, once it has some in memory of their own.
     """
 
-    def __init__(self, radius: int, preprocess: Callable[[Frame], Tensor]) -> None:
-        self.preprocess = preprocess
+    def __init__(self, radius: int) -> None:
+        self.preprocess: PreprocessInPlace | None = None
         self.window = DenseWindow(radius)
         self.waiting: deque[CurrentFrame] = deque()
         self.reset()

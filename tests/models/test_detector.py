@@ -238,6 +238,26 @@ def test_reset_gives_the_same_results_again(model, name):
     assert_same([r for r in stepped if r is not None] + detector.finish(), first)
 
 
+@pytest.mark.parametrize("name", ["c3", "per_frame", "fgfa"])
+def test_inference_mode_may_change_from_frame_to_frame(model, name):
+    frames = moving_frames(4, *SIZE)
+    expected = detect(model, PRESETS[name], frames)
+    detector = VideoDetector(model, PRESETS[name])
+    results = []
+    for i, frame in enumerate(frames):
+        with torch.inference_mode(i % 2 == 0):
+            results.append(detector.step(frame))
+    assert_same([r for r in results if r is not None] + detector.finish(), expected)
+
+
+@pytest.mark.parametrize("name", ["c3", "per_frame"])
+def test_a_model_may_change_before_the_first_frame(model, name):
+    frames = moving_frames(2, *SIZE)
+    detector = VideoDetector(model, PRESETS[name])
+    model.double()
+    assert_same(list(detector.run(frames)), detect(model, PRESETS[name], frames))
+
+
 def test_a_stream_may_have_no_frames(model):
     assert detect(model, PRESETS["fgfa"], []) == []
 

@@ -81,6 +81,17 @@ def test_a_replay_computes_what_the_function_does(function):
     assert torch.equal(x, values)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_numbers_keep_their_digits_beside_16_bits(dtype):
+    def function(x):
+        return x * 0.1, x / 0.3, x * 2.5, x > 0.1
+
+    x, replay = torch.empty(500, dtype=dtype), Replay(function)
+    for seed in range(3):
+        x.copy_(torch.randn(500, generator=torch.Generator().manual_seed(seed)))
+        assert all(map(torch.equal, replay(x), function(x)))
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_replay_allocates_nothing(function):
     x, replay = inputs(1)[0], Replay(function)
@@ -125,7 +136,8 @@ def test_a_tensor_elsewhere_is_recorded_anew_and_two_recordings_are_kept():
     assert [id(x) for x in recorded] == [id(x) for x in (a, b, c, a)]
 
 
-def test_what_reads_a_value_is_refused():
-    replay = Replay(lambda x: x[: int(x.sum())])
+@pytest.mark.parametrize("function", [lambda x: x[: int(x.sum())], lambda x: x[x > 0]])
+def test_what_depends_on_a_value_is_refused(function):
+    replay = Replay(function)
     with pytest.raises(RuntimeError, match="reads what a tensor holds: that cannot be replayed"):
         replay(torch.ones(3))

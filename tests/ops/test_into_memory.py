@@ -38,6 +38,12 @@ def aggregate(*, last: bool) -> tuple[Any, ...]:
     return key, key_embedding, own, own_embedding, torch.randn(2, 2, 5, 6), None, None, None, None
 
 
+def selected() -> tuple[Any, ...]:
+    mask = torch.rand(2, 1, 5, 6) < 0.5
+    own = maps(8, last=True), maps(4, last=True), maps(8, last=True)
+    return *aggregate(last=True)[:5], mask, *own
+
+
 CASES: dict[str, tuple[Any, Any, Callable[[], tuple[Any, ...]], tuple[str, ...]]] = {
     "ps_roi_pool": (OPS.ps_roi_pool, OPS.ps_roi_pool_out, pool, ("out",)),
     "batched_nms": (OPS.batched_nms, OPS.batched_nms_out, nms, ("indices", "counts")),
@@ -46,6 +52,12 @@ CASES: dict[str, tuple[Any, Any, Callable[[], tuple[Any, ...]], tuple[str, ...]]
         OPS.warp_aggregate,
         OPS.warp_aggregate_out,
         lambda: aggregate(last=False),
+        ("out",),
+    ),
+    "warp_aggregate, with a mask": (
+        OPS.warp_aggregate,
+        OPS.warp_aggregate_out,
+        selected,
         ("out",),
     ),
     "warp_aggregate, channels_last": (
@@ -70,7 +82,7 @@ def test_results_are_written_where_they_are_to_be(name: str) -> None:
     memory = {key: torch.empty_like(each) for key, each in zip(names, expected, strict=True)}
     for each in memory.values():
         each.fill_(math.nan if each.is_floating_point() else -5)
-    torch.library.opcheck(into, arguments, memory, test_utils="test_schema")
+    torch.library.opcheck(into, arguments, memory)
     into(*arguments, **memory)
     for found, each in zip(memory.values(), expected, strict=True):
         assert torch.equal(found, each)

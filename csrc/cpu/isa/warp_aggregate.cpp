@@ -17,6 +17,7 @@ namespace HPVOD_ISA {
 namespace {
 
 constexpr int kVectors = 2;  // at a time: registers also hold three sums each and four weights
+
 // The strips of all images, and their lines one below the other. A line is an item of the range.
 class Strips {
  public:
