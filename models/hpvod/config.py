@@ -55,7 +55,9 @@ class ModelConfig:
         feature_channels: Channels of the feature maps; the first half feeds the RPN, the second
             the R-FCN head.
         embedding_channels: Channels inside and at the output of the embedding network.
-        flow_width: Multiplier of FlowNetS's channel counts.
+        flow_width: Multiplier of FlowNet's channel counts.
+        flow_reach: How far the flow network looks for matches, in positions of its maps of stride
+            8 and 16; 0 for FlowNetS, which does not.
         flow_scale_head: Whether the flow network has DFF's scale map.
         groups: Side of the grid of position-sensitive bins.
         anchor_scales: Anchor sides in multiples of the feature stride.
@@ -80,6 +82,7 @@ class ModelConfig:
     feature_channels: int = 1024
     embedding_channels: tuple[int, int] = (512, 2048)
     flow_width: float = 1.0
+    flow_reach: int = 0
     flow_scale_head: bool = False
     groups: int = 7
     anchor_scales: tuple[float, ...] = (8.0, 16.0, 32.0)
@@ -152,7 +155,7 @@ class ModelConfig:
 
 
 _ANY_LENGTH = ("classes", "anchor_scales", "anchor_ratios")
-_MAY_BE_ZERO = ("score_threshold", "pixel_mean")
+_MAY_BE_ZERO = ("flow_reach", "score_threshold", "pixel_mean")
 
 
 def _check_tuple(name: str, value: object, kind: type, length: int | None) -> None:
@@ -179,6 +182,8 @@ _PRESETS = {
         feature_channels=128,
         embedding_channels=(64, 128),
         flow_width=0.125,
+        flow_reach=4,
+        groups=3,
         anchor_scales=(4.0, 8.0, 16.0),
         proposals_before_nms=1000,
         proposals=100,

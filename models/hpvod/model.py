@@ -24,7 +24,9 @@ class HPVODModel(nn.Module):
             config.depths, config.width, config.feature_channels, config.stride_in
         )
         self.flow = FlowNetwork(
-            config.flow_width, config.feature_channels if config.flow_scale_head else None
+            config.flow_width,
+            config.feature_channels if config.flow_scale_head else None,
+            config.flow_reach,
         )
         self.embedding = EmbedNetwork(config.feature_channels, *config.embedding_channels)
         self.detection = DetectionNetwork(config)

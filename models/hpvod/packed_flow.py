@@ -12,7 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpvod.networks.flow import FLOW_SCALE, NEGATIVE_SLOPE, FlowNetwork, FlowOutput, Refinement
+from hpvod.networks.flow import (
+    FLOW_SCALE,
+    NEGATIVE_SLOPE,
+    FlowNetwork,
+    FlowOutput,
+    Refinement,
+    matches,
+)
 from hpvod.packed_network import Convolution
 from hpvod_ops import PixelList, pack_conv2d
 
@@ -30,6 +37,8 @@ class PackedFlow:
     @torch.no_grad()
     def __init__(self, network: FlowNetwork) -> None:
         self._encoder = {name: Convolution.of(conv) for name, conv in network.encoder.items()}
+        self._reach = network.reach
+        self._matched = None if network.matched is None else Convolution.of(network.matched)
         self._decoder = {name: _Level.of(level) for name, level in network.decoder.items()}
         # Side by side in one convolution: the flow's two channels, then Q.
         weight = torch.cat((network.flow.weight, network.quality.weight))
@@ -46,11 +55,18 @@ class PackedFlow:
         if current.shape != self._image_shape:
             self._image_shape, self._memory = current.shape, _Memory()
         memory = self._memory
-        x = memory.images(current, key)
+        x = memory.images(current, key, dim=0 if self._reach else 1)
         skips: dict[str, Tensor] = {}
         for name, convolution in self._encoder.items():
-            x = F.leaky_relu_(memory.convolved(name, convolution, x), NEGATIVE_SLOPE)
-            skips[name] = x
+            x = memory.convolved(name, convolution, x)
+            if name == "conv2" and self._matched is not None:
+                skip = memory.convolved("matched", self._matched, matches(x, self._reach))
+                skips[name] = F.leaky_relu_(skip, NEGATIVE_SLOPE)
+            if name == "conv3" and self._matched is not None:
+                x = matches(x, self._reach)
+            else:
+                x = F.leaky_relu_(x, NEGATIVE_SLOPE)
+            skips.setdefault(name, x)
         for name, level in self._decoder.items():
             x = level.refined(memory, name, x, skips[name])
         x = F.avg_pool2d(x, 2, ceil_mode=True)
@@ -67,20 +83,25 @@ class _Memory:
         self._maps: dict[str, tuple[Tensor, PixelList]] = {}
         self._others: dict[str, Tensor] = {}
 
-    def map(self, name: str, like: Tensor, channels: int, height: int, width: int) -> Tensor:
-        """The map of that name; of undefined values when it is asked for first."""
+    def map(self, name: str, like: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+        """The map [N, C, h, w] of that name; of undefined values when it is asked for first."""
         if name not in self._others:
-            memory = like.new_empty((len(like), height, width, channels))
+            count, channels, height, width = shape
+            memory = like.new_empty((count, height, width, channels))
             self._others[name] = memory.permute(0, 3, 1, 2)
         return self._others[name]
 
-    def images(self, current: Tensor, key: Tensor) -> Tensor:
-        """What the network makes of its images first: both at half their size, in 0 to 1."""
-        _, channels, height, width = current.shape
-        both = self.map("images", current, 2 * channels, -(-height // 2), -(-width // 2))
-        for image, half in zip((current, key), both.split(channels, dim=1), strict=True):
+    def images(self, current: Tensor, key: Tensor, dim: int) -> Tensor:
+        """What the network makes of its images first: both at half their size, in 0 to 1.
+
+        They lie one behind the other along `dim`, 0 or 1.
+        """
+        count, channels, height, width = current.shape
+        both = (2 * count, channels) if dim == 0 else (count, 2 * channels)
+        out = self.map("images", current, (*both, -(-height // 2), -(-width // 2)))
+        for image, half in zip((current, key), out.chunk(2, dim), strict=True):
             torch.div(F.avg_pool2d(image, 2, ceil_mode=True), 255, out=half)
-        return both
+        return out
 
     def convolved(self, name: str, convolution: Convolution, x: Tensor) -> Tensor:
         """The convolution of x at every pixel, in the map of that name."""
@@ -152,7 +173,8 @@ class _Level:
     def refined(self, memory: _Memory, name: str, x: Tensor, skip: Tensor) -> Tensor:
         """The level's output, [N, skip + deconv + 2 channels, h, w] of the skip's size."""
         channels = (skip.shape[1], self.deconv.channels, self.upsample_flow.channels)
-        out = memory.map(f"{name} out", skip, sum(channels), skip.shape[2], skip.shape[3])
+        height, width = skip.shape[2:]
+        out = memory.map(f"{name} out", skip, (len(skip), sum(channels), height, width))
         of_skip, of_deconv, of_flow = out.split(channels, dim=1)
         of_skip.copy_(skip)
         grid = memory.convolved(f"{name} deconv", self.deconv.grid, x)

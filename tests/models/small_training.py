@@ -51,4 +51,6 @@ def train_small(out: Path, data: Path, weights: Path, **changes: object) -> None
     """A run on videos and still images in turn, from random weights."""
     start = Start(model=None, weights=weights, resnet=None, flow=None, from_scratch=True)
     options = options_of(out, **changes)
-    train_detector(options, start, data=data, det=data, classes=None, area_weight=0.1)
+    train_detector(
+        options, start, data=data, det=data, classes=None, area_weight=0.1, flow_rate=1.0
+    )

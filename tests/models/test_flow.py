@@ -12,15 +12,21 @@ from hpvod.model import HPVODModel, build_model
 from hpvod.networks.flow import FlowNetwork
 
 from .random_data import random_image
+from .test_correlation import literal_correlation
 
 
 def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tensor:
     """The last concatenation of the references, pooled: layer by layer, with explicit crops."""
     p = dict(network.named_parameters())
 
-    def conv(x: Tensor, name: str, stride: int, padding: int) -> Tensor:
-        x = F.conv2d(x, p[f"{name}.weight"], p[f"{name}.bias"], stride, padding)
+    def linear(x: Tensor, name: str, stride: int, padding: int) -> Tensor:
+        return F.conv2d(x, p[f"{name}.weight"], p[f"{name}.bias"], stride, padding)
+
+    def rectified(x: Tensor) -> Tensor:
         return torch.where(x > 0, x, 0.1 * x)
+
+    def conv(x: Tensor, name: str, stride: int, padding: int) -> Tensor:
+        return rectified(linear(x, name, stride, padding))
 
     def deconv(x: Tensor, name: str, like: Tensor) -> Tensor:
         x = F.conv_transpose2d(x, p[f"{name}.weight"], p[f"{name}.bias"], stride=2)
@@ -32,10 +38,17 @@ def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tenso
         features = torch.where(features > 0, features, 0.1 * features)
         return torch.cat((skip, features, deconv(flow, f"{name}.upsample_flow", skip)), 1)
 
-    x = F.avg_pool2d(torch.cat((current / 255, key / 255), 1), 2, ceil_mode=True)
-    c1 = conv(x, "encoder.conv1", 2, 3)
-    c2 = conv(c1, "encoder.conv2", 2, 2)
-    c3 = conv(conv(c2, "encoder.conv3", 2, 2), "encoder.conv3_1", 1, 1)
+    images = [F.avg_pool2d(image / 255, 2, ceil_mode=True) for image in (current, key)]
+    if network.reach:
+        second = [linear(conv(x, "encoder.conv1", 2, 3), "encoder.conv2", 2, 2) for x in images]
+        third = [linear(rectified(x), "encoder.conv3", 2, 2) for x in second]
+        near2, near3 = (literal_correlation(*pair, network.reach) for pair in (second, third))
+        c2 = conv(torch.cat((rectified(second[0]), near2), 1), "matched", 1, 0)
+        c3 = torch.cat((rectified(third[0]), near3), 1)
+    else:
+        c2 = conv(conv(torch.cat(images, 1), "encoder.conv1", 2, 3), "encoder.conv2", 2, 2)
+        c3 = conv(c2, "encoder.conv3", 2, 2)
+    c3 = conv(c3, "encoder.conv3_1", 1, 1)
     c4 = conv(conv(c3, "encoder.conv4", 2, 1), "encoder.conv4_1", 1, 1)
     c5 = conv(conv(c4, "encoder.conv5", 2, 1), "encoder.conv5_1", 1, 1)
     c6 = conv(conv(c5, "encoder.conv6", 2, 1), "encoder.conv6_1", 1, 1)
@@ -47,9 +60,10 @@ def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tenso
 
 
 @pytest.mark.parametrize("size", [(64, 96), (75, 131), (32, 33), (97, 101)])
-def test_equals_a_literal_transcription(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("reach", [0, 2])
+def test_equals_a_literal_transcription(size: tuple[int, int], reach: int) -> None:
     torch.manual_seed(0)
-    network = FlowNetwork(1 / 16, scale_channels=5).double()
+    network = FlowNetwork(1 / 16, scale_channels=5, reach=reach).double()
     assert network.scale is not None
     current, key = random_image(*size, seed=1).double(), random_image(*size, seed=2).double()
     found = network(current, key)
@@ -60,6 +74,19 @@ def test_equals_a_literal_transcription(size: tuple[int, int]) -> None:
     torch.testing.assert_close(found.flow, flow, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(found.quality, quality, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(found.scale, scale, rtol=1e-10, atol=1e-10)
+
+
+def test_matches_show_motion_that_the_maps_do_not() -> None:
+    """With a reach, the same two images in other places of one another give another flow."""
+    torch.manual_seed(0)
+    network = FlowNetwork(1 / 16, scale_channels=None, reach=2).double()
+    image = random_image(64, 96).double()
+    still, moved = network(image, image), network(image, image.roll(16, 3))
+    assert not torch.allclose(still.flow, moved.flow, rtol=0.1)
+    for weights, maps in ((network.matched, 8), (network.encoder["conv3_1"], 16)):
+        torch.nn.init.zeros_(weights.weight[:, maps:].detach())
+    still, moved = network(image, image), network(image, image.roll(16, 3))
+    assert torch.equal(still.flow, moved.flow)
 
 
 def test_channels_are_flownets() -> None:
@@ -77,9 +104,10 @@ def test_channels_are_flownets() -> None:
     assert shapes["scale.weight"] == (1024, 194, 1, 1)
 
 
-def test_size_is_the_feature_networks() -> None:
+@pytest.mark.parametrize("reach", [0, 3])
+def test_size_is_the_feature_networks(reach: int) -> None:
     with torch.device("meta"):
-        network = FlowNetwork(1 / 64, scale_channels=None)
+        network = FlowNetwork(1 / 64, scale_channels=None, reach=reach)
         sizes = [(h, 32 + 37 * h % 131) for h in range(32, 100)] + [(600, 1000), (562, 1000)]
         for height, width in sizes:
             image = torch.empty(1, 3, height, width)

@@ -54,6 +54,10 @@ def train(
             min=0, help="Lambda of Eq. 12: the larger, the less is recomputed; not tuned."
         ),
     ] = 0.1,
+    flow_rate: Annotated[
+        float,
+        typer.Option(min=0, help="The pre-trained flow's share of the learning rate."),
+    ] = 1.0,
     seed: Seed = 0,
     workers: Workers = 2,
     device: Device = None,
@@ -90,6 +94,12 @@ def train(
             model=model, weights=weights, resnet=resnet, flow=flow, from_scratch=from_scratch
         )
         skipped = train_detector(
-            options, start, data=data, det=det, classes=classes, area_weight=area_weight
+            options,
+            start,
+            data=data,
+            det=det,
+            classes=classes,
+            area_weight=area_weight,
+            flow_rate=flow_rate,
         )
         report_skipped(len(skipped))

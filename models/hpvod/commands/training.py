@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from hpvod.memory import keep_freed_memory
+
 Out = Annotated[Path, typer.Option(help="Folder of the run; with a checkpoint, it goes on.")]
 Iterations = Annotated[int, typer.Option(min=1)]
 Batch = Annotated[int, typer.Option(min=1, help="Pairs an iteration and process.")]
@@ -21,12 +23,16 @@ CheckpointEvery = Annotated[int, typer.Option(min=1, help="Iterations.")]
 
 @contextmanager
 def training_run() -> Iterator[None]:
-    """Ends the command with one line and an exit status where the run fails or is interrupted."""
+    """Keeps memory for the next iteration's tensors, and names what ends the command.
+
+    That is one line and an exit status where the run fails or is interrupted.
+    """
     from hpvod.data import DataError
     from hpvod.device import DeviceError
     from hpvod.tensor_file import WeightsError
     from hpvod.training.errors import TrainingError
 
+    keep_freed_memory()
     try:
         yield
     except (DataError, DeviceError, OSError, TrainingError, WeightsError) as error:

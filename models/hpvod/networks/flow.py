@@ -1,4 +1,4 @@
-"""The flow network N_flow of Eq. 5: FlowNet "simple" with a head for the consistency Q."""
+"""The flow network N_flow of Eq. 5: FlowNet with a head for the consistency Q."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hpvod.networks.correlation import correlation
 
 _ENCODER = (
     ("conv1", 64, 7, 2),
@@ -37,6 +39,22 @@ class FlowOutput(NamedTuple):
     """DFF's factor [N, C, h, w] on the propagated features, where the network has that head."""
 
 
+def matches(both: Tensor, reach: int) -> Tensor:
+    """What a map of the current image shows, and what of the key frame's it matches.
+
+    Args:
+        both: [2N, C, h, w], the maps of the current images and then of the key frames, before the
+            activation.
+        reach: R, as `FlowNetwork` takes it.
+
+    Returns:
+        [N, C + (2R + 1)^2, h, w].
+    """
+    current, key = both.chunk(2)
+    shown = F.leaky_relu(current, NEGATIVE_SLOPE)
+    return torch.cat((shown, correlation(current, key, reach)), dim=1)
+
+
 class Refinement(nn.Module):
     """One level up in the decoder."""
 
@@ -60,22 +78,33 @@ class Refinement(nn.Module):
 
 
 class FlowNetwork(nn.Module):
-    """FlowNetS on half-resolution images, pooled to the feature maps' resolution."""
+    """FlowNet on half-resolution images, pooled to the feature maps' resolution.
 
-    def __init__(self, width: float, scale_channels: int | None) -> None:
+    Without a reach it is FlowNetS, the paper's, whose first convolution takes both images. With
+    one, as in FlowNetC, the first three take each image by itself, and the others what matches
+    what, at the second's resolution and at the third's: large motions are then learnt from little
+    data.
+    """
+
+    def __init__(self, width: float, scale_channels: int | None, reach: int = 0) -> None:
         """Build the network.
 
         Args:
             width: Multiplier of all channel counts but the flow's.
             scale_channels: Channels of DFF's scale map, or None for a network without it.
+            reach: How far matches are looked for, in positions of either map; 0 for FlowNetS.
         """
         super().__init__()
+        self.reach = reach
+        positions = (2 * reach + 1) ** 2
         channels = {name: round(width * count) for name, count, _, _ in _ENCODER}
         self.encoder = nn.ModuleDict()
-        inputs = 6
+        inputs = 3 if reach else 6
         for name, _, kernel, stride in _ENCODER:
             self.encoder[name] = nn.Conv2d(inputs, channels[name], kernel, stride, kernel // 2)
-            inputs = channels[name]
+            inputs = channels[name] + (positions if reach and name == "conv3" else 0)
+        count = channels["conv2"]
+        self.matched = nn.Conv2d(count + positions, count, 1) if reach else None
         self.decoder = nn.ModuleDict()
         for skip, count in _DECODER:
             outputs = round(width * count)
@@ -102,6 +131,12 @@ class FlowNetwork(nn.Module):
         scale = None if self.scale is None else self.scale(x)
         return FlowOutput(self.flow(x) * FLOW_SCALE, self.quality(x), scale)
 
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """All but those of the heads for Q and the scale, which only the detector teaches."""
+        heads = [self.quality] + ([] if self.scale is None else [self.scale])
+        untaught = {parameter for head in heads for parameter in head.parameters()}
+        return [parameter for parameter in self.parameters() if parameter not in untaught]
+
     def levels(self, current: Tensor, key: Tensor) -> list[Tensor]:
         """The flow at every level of the decoder, what supervised training looks at.
 
@@ -124,11 +159,18 @@ class FlowNetwork(nn.Module):
                 f"not {list(current.shape)} and {list(key.shape)}"
             )
         # Like the feature network's, every layer that strides rounds its size up: equal sizes.
-        x = F.avg_pool2d(torch.cat((current, key), dim=1), 2, ceil_mode=True) / 255
+        images = torch.cat((current, key), dim=0 if self.reach else 1)
+        x = F.avg_pool2d(images, 2, ceil_mode=True) / 255
         skips: dict[str, Tensor] = {}
         for name, convolution in self.encoder.items():
-            x = F.leaky_relu(convolution(x), NEGATIVE_SLOPE)
-            skips[name] = x
+            x = convolution(x)
+            if name == "conv2" and self.matched is not None:
+                skips[name] = F.leaky_relu(self.matched(matches(x, self.reach)), NEGATIVE_SLOPE)
+            if name == "conv3" and self.matched is not None:
+                x = matches(x, self.reach)
+            else:
+                x = F.leaky_relu(x, NEGATIVE_SLOPE)
+            skips.setdefault(name, x)
         flows = []
         for name, refinement in self.decoder.items():
             x, flow = refinement(x, skips[name])

@@ -81,6 +81,8 @@ def make_pair(
 ) -> SyntheticPair:
     """Makes two frames at most 9 apart, the frames between which Algorithm 1 propagates.
 
+    The farther apart, the more often: far motions are the hardest to learn.
+
     Args:
         seed: decides everything.
         size: H, W in pixels, each 64 or more.
@@ -91,7 +93,7 @@ def make_pair(
     scene_seed, offset_seed = _sequence(seed).spawn(2)
     scene = _scene(scene_seed, _GREATEST_OFFSET + 1, size)
     rng = np.random.default_rng(offset_seed)
-    times = [0, int(rng.integers(1, _GREATEST_OFFSET + 1))]
+    times = [0, int(rng.integers(1, _GREATEST_OFFSET + 1, size=2).max())]
     start, end = times if rng.random() < 0.5 else times[::-1]
     return SyntheticPair(scene.image(start), scene.image(end), scene.flow(start, end))
 

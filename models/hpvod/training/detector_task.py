@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from hpvod.model import HPVODModel
 from hpvod.training.pair import PairLoss, PairLosses, Targets
 from hpvod.training.samples import PairReader, PairSample
 from hpvod.training.trainable import trainable_parameters
+from hpvod.training.trainer import SHARE
 
 
 class DetectorTask:
@@ -23,6 +25,8 @@ class DetectorTask:
         video: clips of video.
         stills: still images, every second sample; or None.
         area_weight: lambda.
+        flow_rate: the flow network's learning rate in shares of the others'; its heads for Q and
+            the scale, which no pre-training has taught, have the others'.
         seed: of every random choice.
         from_scratch: whether every layer is trained.
     """
@@ -36,6 +40,7 @@ class DetectorTask:
         stills: Dataset | None,
         *,
         area_weight: float,
+        flow_rate: float,
         seed: int,
         from_scratch: bool,
     ) -> None:
@@ -43,8 +48,13 @@ class DetectorTask:
         self.parameters: Sequence[nn.Parameter] = trainable_parameters(
             model, from_scratch=from_scratch
         )
+        pretrained = set(model.flow.pretrained_parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters if p not in pretrained]},
+            {"params": [p for p in self.parameters if p in pretrained], SHARE: flow_rate},
+        ]
         self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            self.parameters, lr=0.0, momentum=0.9, weight_decay=5e-4
+            groups, lr=0.0, momentum=0.9, weight_decay=5e-4
         )
         self.read = PairReader(video, stills, seed, model.config)
         self._loss = PairLoss(model, area_weight=area_weight)

@@ -46,12 +46,8 @@ class FlowTask:
     terms: tuple[str, ...] = ("total", "end_point_error")
 
     def __init__(self, network: FlowNetwork, chairs: FlyingChairs, seed: int) -> None:
-        self.module: nn.Module = network
-        heads = [network.quality] + ([] if network.scale is None else [network.scale])
-        untrained = {parameter for head in heads for parameter in head.parameters()}
-        self.parameters: Sequence[nn.Parameter] = [
-            parameter for parameter in network.parameters() if parameter not in untrained
-        ]
+        self.module: nn.Module = network.to(memory_format=torch.channels_last)
+        self.parameters: Sequence[nn.Parameter] = network.pretrained_parameters()
         self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
             self.parameters, lr=0.0, weight_decay=4e-4
         )
@@ -92,7 +88,10 @@ class FlowTask:
         """The sum over the levels, and the last level's mean end-point error in pixels; of N."""
         mean = self._mean.to(device)
         flows = self._network.levels(
-            *(image.to(device).float() - mean for image in (sample.current, sample.key))
+            *(
+                (image.to(device).float() - mean).contiguous(memory_format=torch.channels_last)
+                for image in (sample.current, sample.key)
+            )
         )
         truth = sample.flow.to(device)
         truths = {stride: at_stride(truth, stride) / _UNIT for stride, _ in _LEVELS}

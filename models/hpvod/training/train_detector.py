@@ -23,6 +23,7 @@ def train_detector(
     det: Path | None,
     classes: Path | None,
     area_weight: float,
+    flow_rate: float,
 ) -> Skipped:
     """Trains and writes OUT/model.safetensors; goes on from OUT's checkpoint, if there is one.
 
@@ -33,6 +34,7 @@ def train_detector(
         det: folder of the still images, or None.
         classes: a list of names, or None for the data set's own.
         area_weight: lambda of Eq. 12.
+        flow_rate: as of `DetectorTask`.
 
     Returns:
         The files that could not be used.
@@ -45,6 +47,7 @@ def train_detector(
         KeyboardInterrupt: the run was stopped; its checkpoint is written.
     """
     own = {"data": data, "det": det, "classes": classes, "area_weight": area_weight}
+    own["flow_rate"] = flow_rate
     arguments = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in (own | dataclasses.asdict(start)).items()
@@ -59,6 +62,7 @@ def train_detector(
             video,
             stills,
             area_weight=area_weight,
+            flow_rate=flow_rate,
             seed=options.seed,
             from_scratch=start.from_scratch,
         )

@@ -22,6 +22,8 @@ from hpvod.training.log import TrainingLog
 from hpvod.training.samples import batches
 from hpvod.training.schedule import learning_rate
 
+SHARE = "share"
+"""In a parameter group, the share of the run's learning rate that it has; 1 if it is not there."""
 MAX_NORM = 35.0
 """Gradients of a larger norm are scaled down to it. The value is not tuned."""
 T = TypeVar("T")
@@ -199,7 +201,7 @@ class Trainer(Generic[T]):
         values = dict(zip(task.terms, means, strict=True))
         self._check("loss", means[0])
         for group in task.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(SHARE, 1)
         self._scaler.unscale_(task.optimizer)
         norm = float(nn.utils.clip_grad_norm_(task.parameters, MAX_NORM))
         if not self._scaler.is_enabled():  # else it leaves such a step out and scales less
