@@ -82,7 +82,8 @@ def test_everything_is_measured_once(done: Path) -> None:
     assert by_setting["c1 interval=2"].ap == by_setting["non_recursive interval=2 keys=2"].ap
     assert found.area is not None
     assert len(found.area.shares) == len(found.area.keys) == FRAMES - 1
-    assert [share > 0.2 for share in found.area.shares] == found.area.keys
+    # A share is a float32: 4 of 20 positions are a little more than 0.2.
+    assert [share > 0.2 + 1e-6 for share in found.area.shares] == found.area.keys
 
 
 def test_figures_and_tables(done: Path) -> None:

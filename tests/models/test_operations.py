@@ -20,8 +20,8 @@ def counted_by_hooks(network, run):
     def count(layer, inputs, output):
         nonlocal total
         transposed = isinstance(layer, nn.ConvTranspose2d)
-        pixels = (inputs[0] if transposed else output).shape[-2:].numel()
-        total += pixels * layer.weight.numel()
+        batch, _, *sides = (inputs[0] if transposed else output).shape
+        total += batch * math.prod(sides) * layer.weight.numel()
 
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
@@ -33,7 +33,7 @@ def counted_by_hooks(network, run):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (75, 109)])
-def test_every_convolution_is_counted(size):
+def test_every_convolution_and_correlation_is_counted(size):
     config = dataclasses.replace(ModelConfig.preset("tiny"), flow_scale_head=True)
     model = build_model(config)
     image = torch.zeros(1, 3, *size)
@@ -42,8 +42,14 @@ def test_every_convolution_is_counted(size):
     found = multiply_adds(config, size)
     assert found.features == counted_by_hooks(model.features, lambda: model.features(image))
     assert found.embedding == counted_by_hooks(model.embedding, lambda: model.embedding(feature))
-    assert found.flow == counted_by_hooks(model.flow, lambda: model.flow(image, image))
-    rpn, bins, half = 9 * (2 + 4), 49 * (31 + 4), config.feature_channels // 2
+    of_flow = counted_by_hooks(model.flow, lambda: model.flow(image, image))
+    taps = 2 * config.flow_reach + 1
+    for name, stride in (("conv2", 8), ("conv3", 16)):  # rows with rows: what is wanted, and more
+        rows, columns = (math.ceil(side / stride) for side in size)
+        channels = model.flow.encoder[name].out_channels
+        of_flow += taps * rows * columns * (columns + taps - 1) * channels
+    assert found.flow == of_flow
+    rpn, bins, half = 9 * (2 + 4), config.groups**2 * (31 + 4), config.feature_channels // 2
     assert found.detection == h * w * half * (rpn + bins)
 
 
