@@ -102,4 +102,5 @@ def test_the_pretrained_flow_learns_at_its_share_of_the_rate(
         for flow_rate in (0.5, 0.0):
             share = flow_rate if name in flow else 1.0
             torch.testing.assert_close(steps[flow_rate][name], share * step, rtol=1e-3, atol=1e-7)
-    assert all(steps[1.0][name].any() for name in ("flow.flow.weight", "flow.quality.bias"))
+    for name in ("flow.flow.weight", "flow.quality.bias"):  # ten times the tolerance
+        assert steps[1.0][name].abs().max() > 1e-6

@@ -46,8 +46,13 @@ def train_detector(
         WeightsError: a file of weights cannot be used, or the checkpoint not written.
         KeyboardInterrupt: the run was stopped; its checkpoint is written.
     """
-    own = {"data": data, "det": det, "classes": classes, "area_weight": area_weight}
-    own["flow_rate"] = flow_rate
+    own = {
+        "data": data,
+        "det": det,
+        "classes": classes,
+        "area_weight": area_weight,
+        "flow_rate": flow_rate,
+    }
     arguments = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in (own | dataclasses.asdict(start)).items()
