@@ -101,6 +101,14 @@ __attribute__((noinline)) void add_products(const accumulate_t<T>* const* rows, 
       ++c;
     };
     for (int part = 0; part < kParts; ++part) {
+      if (part == kParts - 1 && tap == taps - 1 && !epilogue.first) {
+        // The sums so far, which the tiles since have pushed out of the first-level cache.
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+          for (int v = 0; v < kUsed; ++v) __builtin_prefetch(tile.sums[r] + channel + v * lanes, 1);
+        }
+      }
       const bool of_row = ahead.rows && part < kRows;
       const char* next =
           of_row ? reinterpret_cast<const char*>(ahead.rows[tap * kRows + part]) : next_weights;
