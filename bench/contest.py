@@ -195,7 +195,7 @@ def measure(contest: Contest) -> list[Row]:
 
 def _floor(contest: Contest) -> float:
     """Milliseconds: the bytes over the bandwidth, or the operations over their rate."""
-    moving = contest.moved / copy_bandwidth(contest.device, contest.moved)
+    moving = contest.moved / copy_bandwidth(contest.device, contest.moved, contest.sets)
     if not contest.operations:
         return moving
     return max(moving, contest.operations / matrix_rate(contest.device, contest.dtype))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.contest import MEMORY_FORMATS, Contest, kernels_here, on_backend
 from bench.rows import dtype_name
-from bench.timing import number_of_sets
+from bench.timing import CPU_CACHE, number_of_sets
 from bench.updates import at_ratio, updates
 from hpvod_ops import (
     PixelList,
@@ -56,9 +56,6 @@ LAYERS = (
     Layer("3x3_64_150x250", 3, 64, 64, (150, 250), 4),
     Layer("feat_conv", 3, 2048, 1024, (38, 63), 1, dilation=6),
 )
-
-
-_CPU_CACHE = 32 << 20  # bytes, less than the weights of a network
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class _Inputs:
         k, (height, width) = layer.kernel, layer.size
         taps = layer.inputs * k * k
         elements = taps * layer.outputs + batch * height * width * (layer.inputs + layer.outputs)
-        self.sets = number_of_sets(device, elements * dtype.itemsize, _CPU_CACHE)
+        self.sets = number_of_sets(device, elements * dtype.itemsize, CPU_CACHE)
         x = [noise(batch, layer.inputs, height, width) for _ in range(self.sets)]
         # Each set has weights of its own: in a network, those of the other layers push them out
         # of the cache. But one layer after the other runs the same code.

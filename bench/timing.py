@@ -13,6 +13,9 @@ Contestant = Callable[[int], object]
 """What is timed. Its argument chooses among the input sets, 0 to `sets` - 1."""
 
 
+CPU_CACHE = 32 << 20
+"""Bytes, fewer than what passes through the caches between two runs of a network's layer."""
+
 _WARM_UP = 2
 _FEWEST_TURNS = 5
 _TURN = 10.0  # milliseconds at least, but for what would take more than _MOST_CALLS

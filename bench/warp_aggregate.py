@@ -19,7 +19,7 @@ from bench.contest import (
     on_backend,
 )
 from bench.rows import dtype_name
-from bench.timing import Contestant, number_of_sets
+from bench.timing import CPU_CACHE, Contestant, number_of_sets
 from bench.warp import with_grid_sample
 from hpvod_ops import warp_aggregate
 
@@ -71,7 +71,7 @@ def contest(case: Case, device: torch.device, backends: Sequence[str]) -> Contes
     """Inputs, contestants and truth of one case; compiles what is to be compiled."""
     shape = (1, _CHANNELS, *_SIZE)
     moved = _values_moved(case) * _SIZE[0] * _SIZE[1] * case.dtype.itemsize
-    sets = number_of_sets(device, moved)
+    sets = number_of_sets(device, moved, CPU_CACHE)
     drawn = [_inputs(case, device, number) for number in range(sets)]
 
     def in_layout(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contest, "_SECONDS", 0)
-    monkeypatch.setattr(contest, "copy_bandwidth", lambda device, moved: 1e6)
+    monkeypatch.setattr(contest, "copy_bandwidth", lambda device, moved, sets: 1e6)
     monkeypatch.setattr(batched_nms, "_COUNT", 20)
 
 

@@ -27,7 +27,7 @@ CASES = [
 def _small_and_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warp, "_SIZE", (6, 9, 11))
     monkeypatch.setattr(torch, "compile", _no_compiler)
-    monkeypatch.setattr(contest, "copy_bandwidth", lambda device, moved: 1000.0)
+    monkeypatch.setattr(contest, "copy_bandwidth", lambda device, moved, sets: 1000.0)
     monkeypatch.setattr(contest, "_SECONDS", 0)
 
 

@@ -64,7 +64,7 @@ def _small_and_never_timed() -> Iterator[None]:
         patch.setattr(masked_conv, "LAYERS", LAYERS)
         patch.setattr(contest, "BACKENDS", ("cpu", "reference"))  # no Triton interpreter
         patch.setattr(torch, "compile", lambda function, dynamic: function)
-        patch.setattr(contest, "copy_bandwidth", lambda device, moved: 1e3)
+        patch.setattr(contest, "copy_bandwidth", lambda device, moved, sets: 1e3)
         patch.setattr(contest, "matrix_rate", lambda device, dtype: 1e3)
         patch.setattr(
             contest,

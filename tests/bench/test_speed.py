@@ -32,7 +32,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warp, "BACKENDS", ("cpu", "reference"))  # no Triton interpreter
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
     monkeypatch.setattr(contest, "_SECONDS", 0)
-    monkeypatch.setattr(contest, "copy_bandwidth", lambda device, moved: 1e6)
+    monkeypatch.setattr(contest, "copy_bandwidth", lambda device, moved, sets: 1e6)
     monkeypatch.setattr(pipeline, "matrix_rate", lambda device, dtype: 1e6)
     presets = {name: PRESETS[name] for name in ("per_frame", "dff")}
     monkeypatch.setattr(pipeline, "PRESETS", presets)

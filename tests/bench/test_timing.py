@@ -99,7 +99,10 @@ def test_stages_of_a_frame(clock: Clock) -> None:
 
 
 def test_ceilings_come_from_the_measured_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    def copies(contestants, device, *, seconds):
+    def copies(contestants, device, *, seconds, sets=1):
+        for contestant in contestants.values():
+            for number in range(sets):
+                contestant(number)
         return dict.fromkeys(contestants, 4.0)
 
     monkeypatch.setattr("bench.machine.median_times", copies)
@@ -108,6 +111,7 @@ def test_ceilings_come_from_the_measured_times(monkeypatch: pytest.MonkeyPatch) 
     for size in (8 << 20, 9 << 20):
         assert copy_bandwidth(CPU, size) == size / 4
     assert copy_bandwidth(CPU, 0) == 2 * (1 << 20) / 4
+    assert copy_bandwidth(CPU, 8 << 20, sets=3) == (8 << 20) / 4
     assert matrix_rate.__wrapped__(CPU, torch.float32) == 2 * 1024**3 / 4
 
 

@@ -46,8 +46,8 @@ def random_inputs(index: int, device: torch.device) -> Inputs:
 
     Every fourth case has the same dtype, every other four the same layout; half have a mask, and
     half of those a scale. Shapes are odd, 1x1, or larger than a block of pixels or channels; flow
-    stays, leaves the map, or lies on whole pixels. What is not to be read is NaN: the current maps
-    where the mask is 0.
+    stays, leaves the map, lies on whole pixels, or is the same but for a step. What is not to be
+    read is NaN: the current maps where the mask is 0.
     """
     choose = random.Random(index)
     generator = torch.Generator().manual_seed(index)
@@ -71,6 +71,9 @@ def random_inputs(index: int, device: torch.device) -> Inputs:
     flow *= choose.choice((0.3, 1.0, 4.0, 100.0))
     if choose.random() < 0.2:
         flow = flow.round()
+    if choose.random() < 0.3:  # neighbours move alike, but for one step in every line
+        after = torch.arange(width) >= choose.randrange(width)
+        flow = flow[..., :1, :1] + after * torch.randn(batch, 2, height, 1, generator=generator)
     inputs = Inputs(
         key_feature=maps(*shape),
         key_embedding=maps(*embedding_shape, scale=choose.choice((0.1, 1, 10))),

@@ -13,7 +13,7 @@ namespace HPVOD_ISA {
 constexpr int64_t kPiece = 256;  // pixels at most
 constexpr int64_t kPieces = 5;   // of a run at most: many, for every plane lies on pages of its own
 constexpr int64_t kRun = kPieces * kPiece;
-constexpr int64_t kPlanes = 8;    // whose sum is made in a register before it goes to memory
+constexpr int64_t kPlanes = 16;   // whose sum is made in a register before it goes to memory
 constexpr int64_t kAligned = 16;  // a piece is a multiple of it, of whole vectors in all dtypes
 
 // How far ahead in its plane a line is asked for. A vector of each of many planes is read and

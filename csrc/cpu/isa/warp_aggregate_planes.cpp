@@ -15,6 +15,7 @@ namespace {
 enum class Reads {
   kNeighbours,  // a vector of it
   kSomeInside,  // a vector of it, of which lanes lie outside the map
+  kTwoRuns,     // two vectors of it, the second for the lanes after a step of the flow
   kScattered,   // pixels anywhere
 };
 
@@ -42,6 +43,7 @@ class RunTaps {
     for_each_pixel<T>(pixels, [&](int64_t p, int64_t count) {
       for (int k = 0; k < 4; ++k) {
         std::fill(inside_[k] + p + count, inside_[k] + p + kLanes<T>, Bits{0});
+        std::fill_n(second_[k] + p, kLanes<T>, Bits{0});
         std::fill(place_[k] + p + count, place_[k] + p + kLanes<T>, 0);
       }
       reads_[p / kLanes<T>] = find_vector(p, size.area());
@@ -57,8 +59,10 @@ class RunTaps {
     HPVOD_INLINE At(const RunTaps& taps, int64_t p) {
       for (int k = 0; k < 4; ++k) {
         places_[k] = taps.place_[k] + p;
-        place_[k] = *places_[k];
+        place_[k] = places_[k][0];
+        second_place_[k] = places_[k][1];
         memcpy(&inside_[k], taps.inside_[k] + p, sizeof(inside_[k]));
+        memcpy(&second_[k], taps.second_[k] + p, sizeof(second_[k]));
       }
     }
 
@@ -72,7 +76,11 @@ class RunTaps {
       }
       if constexpr (kReads == Reads::kNeighbours) return values;
       // Cleared and not given weight 0: what is read instead may not be finite.
-      return bit_cast<Vector<T>>(bit_cast<BitVector>(values) & inside_[k]);
+      BitVector bits = bit_cast<BitVector>(values) & inside_[k];
+      if constexpr (kReads == Reads::kTwoRuns) {
+        bits |= bit_cast<BitVector>(load(plane + second_place_[k])) & second_[k];
+      }
+      return bit_cast<Vector<T>>(bits);
     }
 
     HPVOD_INLINE Vector<T> warped(const T* plane, const Vector<T> (&weights)[4]) const {
@@ -90,33 +98,47 @@ class RunTaps {
    private:
     const int32_t* places_[4];
     int64_t place_[4];
+    int64_t second_place_[4];
     BitVector inside_[4];
+    BitVector second_[4];
   };
 
   A weight[4][kRun] = {};  // beyond the last pixel too, something finite
 
  private:
-  // Where its lanes inside the map are neighbours, place_ gets that of the first lane.
+  // Where the lanes inside the map are neighbours, in one run or two, the first of place_ become
+  // the places that the vectors with these runs start from.
   Reads find_vector(int64_t p, int64_t area) {
+    if (area < kLanes<T>) return Reads::kScattered;
     bool all_inside = true;
-    int32_t start[4];
+    int runs[4] = {};
+    int32_t start[4][2] = {};
     for (int k = 0; k < 4; ++k) {
-      const Bits* inside = inside_[k] + p;
-      const int32_t* place = place_[k] + p;
-      const int64_t first = std::find(inside, inside + kLanes<T>, Bits{-1}) - inside;
-      start[k] = first < kLanes<T> ? place[first] - static_cast<int32_t>(first) : 0;
-      if (start[k] < 0 || start[k] + kLanes<T> > area) return Reads::kScattered;
       for (int i = 0; i < kLanes<T>; ++i) {
-        all_inside &= inside[i] != 0;
-        if (inside[i] && place[i] != start[k] + i) return Reads::kScattered;
+        if (!inside_[k][p + i]) {
+          all_inside = false;
+          continue;
+        }
+        const int32_t from = place_[k][p + i] - i;
+        if (std::find(start[k], start[k] + runs[k], from) != start[k] + runs[k]) continue;
+        if (runs[k] == 2 || from < 0 || from + kLanes<T> > area) return Reads::kScattered;
+        start[k][runs[k]++] = from;
       }
     }
-    for (int k = 0; k < 4; ++k) place_[k][p] = start[k];
-    return all_inside ? Reads::kNeighbours : Reads::kSomeInside;
+    const bool one_run = std::all_of(runs, runs + 4, [](int count) { return count < 2; });
+    for (int k = 0; k < 4; ++k) {
+      for (int i = 0; i < kLanes<T> && !one_run; ++i) {
+        if (place_[k][p + i] - i != start[k][0]) std::swap(inside_[k][p + i], second_[k][p + i]);
+      }
+      place_[k][p] = start[k][0];
+      place_[k][p + 1] = start[k][1];
+    }
+    return !one_run ? Reads::kTwoRuns : all_inside ? Reads::kNeighbours : Reads::kSomeInside;
   }
 
   int32_t place_[4][kRun];
-  Bits inside_[4][kRun];  // of all bits 1, or 0
+  Bits inside_[4][kRun];  // of all bits 1, or 0; of two runs, in the first
+  Bits second_[4][kRun];  // in the second
   Reads reads_[kRun / kLanes<T>];
 };
 
@@ -168,6 +190,8 @@ class PlaneAggregator {
           return vector(typename Taps::template At<Reads::kNeighbours>(taps_, p), p, count);
         case Reads::kSomeInside:
           return vector(typename Taps::template At<Reads::kSomeInside>(taps_, p), p, count);
+        case Reads::kTwoRuns:
+          return vector(typename Taps::template At<Reads::kTwoRuns>(taps_, p), p, count);
         case Reads::kScattered:
           return vector(typename Taps::template At<Reads::kScattered>(taps_, p), p, count);
       }
