@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hpvod.detector import FrameResult
+from hpvod.frame_result import FrameResult
 from hpvod.model import HPVODModel
 from hpvod.operations import PerNetwork
 from hpvod.packed_flow import PackedFlow

@@ -17,13 +17,14 @@ from bench.tradeoff_results import GROUPS, Area, Point
 from bench.tradeoff_settings import NON_RECURSIVE, Place, Setting
 from hpvod.data import Annotation, Clip, DataError, ImageNetVID, Skipped
 from hpvod.data.clip import BoolArray, ImageArray
-from hpvod.detector import FrameResult, VideoDetector
+from hpvod.detector import VideoDetector
 from hpvod.evaluation.columns import Detections, Truth
 from hpvod.evaluation.result_columns import ResultColumns
 from hpvod.evaluation.run import detect_clips, read_frame
 from hpvod.evaluation.statistics import RunStatistics
 from hpvod.evaluation.table import results_of
 from hpvod.evaluation.truth import read_truth
+from hpvod.frame_result import FrameResult
 from hpvod.method import PRESETS
 from hpvod.model import HPVODModel
 from hpvod.networks.flow import FlowOutput

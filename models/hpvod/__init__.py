@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpvod.config import ModelConfig
-    from hpvod.detector import FrameResult, VideoDetector
+    from hpvod.detector import VideoDetector
+    from hpvod.frame_result import FrameResult
     from hpvod.method import PRESETS, Method
     from hpvod.model import HPVODModel, build_model
     from hpvod.weights import load_model, save_weights
 
 _HOME = {
-    "FrameResult": "detector",
+    "FrameResult": "frame_result",
     "HPVODModel": "model",
     "Method": "method",
     "ModelConfig": "config",

@@ -13,11 +13,12 @@ import numpy as np
 from hpvod.data.clip import Annotation, Clip, Frame, ImageArray
 from hpvod.data.skipped import Skipped
 from hpvod.demo_picture import HEADING, SCALE, side_by_side
-from hpvod.detector import FrameResult, VideoDetector
+from hpvod.detector import VideoDetector
 from hpvod.evaluation.result_columns import ResultColumns
 from hpvod.evaluation.statistics import RunStatistics
 from hpvod.evaluation.table import Results, results_of
 from hpvod.evaluation.truth import read_truth
+from hpvod.frame_result import FrameResult
 from hpvod.method import PRESETS, Method
 from hpvod.model import HPVODModel
 from hpvod.operations import multiply_adds, runs_a_frame

@@ -14,7 +14,7 @@ from hpvod.video import RGB
 
 if TYPE_CHECKING:
     from hpvod.data.clip import Annotation
-    from hpvod.detector import FrameResult
+    from hpvod.frame_result import FrameResult
 
 SCALE = 2
 """How many times larger than the frame it is shown: boxes and text are finer than its pixels."""

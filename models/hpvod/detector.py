@@ -6,12 +6,12 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hpvod.dense_window import WindowFrame
+from hpvod.frame_result import FrameResult, result_of_frame
 from hpvod.graph import Graph
 from hpvod.key_frame_loop import KeyFrameLoop
 from hpvod.method import Method
@@ -29,32 +29,6 @@ from hpvod.transfer import ToHost, to_device
 from hpvod_ops import UpdatePlan
 
 Video = Iterable[Frame | tuple[Frame, float]]
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """What was found in one frame; tensors are on the CPU.
-
-    Attributes:
-        index: of the frame in its stream, from 0.
-        time: of the frame in seconds, as given to `step`; None where none was given.
-        is_key: whether the frame was a key frame.
-        updated: mean of U: 1 on a key frame, 0 on one that was propagated only.
-        boxes: [K, 4] float32, corners (x1, y1, x2, y2) in pixels of the frame as it was given.
-        labels: [K] int64, indices into the model's `config.classes`.
-        scores: [K] float32, falling.
-        mask: U, bool [h, w] at stride 16 of the network's image, where line 14 of Algorithm 1
-            decided it; None where line 12 or 16 made it all ones or all zeros.
-    """
-
-    index: int
-    time: float | None
-    is_key: bool
-    updated: float
-    boxes: Tensor
-    labels: Tensor
-    scores: Tensor
-    mask: Tensor | None
 
 
 _Collect = Callable[[], list[FrameResult | None]]
@@ -457,51 +431,18 @@ class VideoDetector:
         def collect() -> list[FrameResult | None]:
             arrived = coming.wait()
             return [
-                None if i is None else self._result(i, number, *arrived)
+                None
+                if i is None
+                else result_of_frame(i, number, *arrived, masks=self.method.do_spatial)
                 for number, i in enumerate(currents)
             ]
 
         return collect
 
-    def _result(
-        self,
-        i: CurrentFrame,
-        number: int,
-        boxes: Tensor,
-        scores: Tensor,
-        labels: Tensor,
-        counts: Tensor,
-        *decided: Tensor,
-    ) -> FrameResult:
-        """The result of frame i, which is the given one of the batch."""
-        is_key, updated, mask = True, 1.0, None
-        if decided and not decided[0][number]:
-            is_key, updated = False, 0.0
-            if self.method.do_spatial:
-                mask = decided[2][number, 0].clone()
-                updated = int(decided[1][number]) / mask.numel()
-        found = slice(0, int(counts[number]))
-        x, y = i.frame_size[1] / i.image_size[1], i.frame_size[0] / i.image_size[0]
-        return FrameResult(
-            index=i.index,
-            time=i.time,
-            is_key=is_key,
-            updated=updated,
-            boxes=boxes[number, found] * _corner_factors(x, y),
-            labels=labels[number, found].clone(),
-            scores=scores[number, found].clone(),
-            mask=mask,
-        )
-
 
 def _turns_ahead(device: torch.device) -> int:
     """How many turns begin before the results of one are waited for, so that no GPU runs dry."""
     return 1 if device.type == "cuda" else 0
-
-
-@functools.lru_cache
-def _corner_factors(x: float, y: float) -> Tensor:
-    return torch.tensor((x, y, x, y))
 
 
 def _flags(values: list[bool], device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hpvod.video import RGB
 
 if TYPE_CHECKING:
-    from hpvod.detector import FrameResult
+    from hpvod.frame_result import FrameResult
 
 Colour = tuple[int, int, int]
 

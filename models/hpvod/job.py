@@ -17,7 +17,7 @@ from hpvod.video_writer import VideoWriter
 
 if TYPE_CHECKING:
     from hpvod.config import ModelConfig
-    from hpvod.detector import FrameResult
+    from hpvod.frame_result import FrameResult
 
 
 @dataclasses.dataclass(frozen=True)

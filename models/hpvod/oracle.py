@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from hpvod.data.clip import Annotation, BoolArray
-from hpvod.detector import FrameResult
 from hpvod.evaluation.average_precision import average_precisions
 from hpvod.evaluation.columns import Truth
 from hpvod.evaluation.result_columns import ResultColumns
+from hpvod.frame_result import FrameResult
 from hpvod.key_frame_loop import KeyFrameLoop
 from hpvod.method import PRESETS
 from hpvod.model import HPVODModel

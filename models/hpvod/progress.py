@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from hpvod.detector import FrameResult
+    from hpvod.frame_result import FrameResult
 
 
 def progress_bar() -> Progress:

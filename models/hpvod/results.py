@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpvod.detector import FrameResult
+    from hpvod.frame_result import FrameResult
 
 
 class ResultsError(ValueError):

@@ -15,7 +15,8 @@ import hpvod.demo
 from hpvod.commands.demo import demo as command
 from hpvod.config import ModelConfig
 from hpvod.demo import Demo
-from hpvod.detector import FrameResult, VideoDetector
+from hpvod.detector import VideoDetector
+from hpvod.frame_result import FrameResult
 from hpvod.method import Method
 from hpvod.model import build_model
 from hpvod.synthetic import SYNTHETIC_CLASSES, SyntheticClip, make_clip

@@ -5,8 +5,8 @@ import torch
 
 from hpvod.data.clip import Annotation
 from hpvod.demo_picture import HEADING, side_by_side
-from hpvod.detector import FrameResult
 from hpvod.draw import class_colour
+from hpvod.frame_result import FrameResult
 
 NAMES = ("dog", "car")
 GREY = np.full((60, 80, 3), 100, np.uint8)

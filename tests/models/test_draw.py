@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpvod.detector import FrameResult
 from hpvod.draw import class_colour, draw
+from hpvod.frame_result import FrameResult
 
 from .clips import RGB
 

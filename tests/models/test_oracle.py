@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hpvod.data import Annotation
-from hpvod.detector import FrameResult, VideoDetector
+from hpvod.detector import VideoDetector
+from hpvod.frame_result import FrameResult
 from hpvod.method import Method
 from hpvod.model import build_model
 from hpvod.oracle import OracleDetector

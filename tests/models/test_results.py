@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpvod.detector import FrameResult
+from hpvod.frame_result import FrameResult
 from hpvod.results import ResultsError, ResultsWriter, to_json
 
 NAMES = ("dog", "red_panda")

@@ -11,7 +11,7 @@ from hpvod.evaluation.columns import Detections
 from hpvod.evaluation.statistics import RunStatistics
 
 if TYPE_CHECKING:
-    from hpvod.detector import FrameResult
+    from hpvod.frame_result import FrameResult
 
 _FRAME = [("number", "i4"), ("is_key", "?"), ("updated", "f4"), ("milliseconds", "f4")]
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from hpvod.data import DataError, Dataset, Skipped, read_image
 from hpvod.data.clip import Frame, ImageArray
-from hpvod.detector import FrameResult, VideoDetector
+from hpvod.detector import VideoDetector
 from hpvod.evaluation.columns import Detections
 from hpvod.evaluation.result_columns import ResultColumns
 from hpvod.evaluation.statistics import RunStatistics
+from hpvod.frame_result import FrameResult
 from hpvod.method import Method
 from hpvod.model import HPVODModel
 
