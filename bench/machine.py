@@ -54,7 +54,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def copy_bandwidth(device: torch.device, moved: int, sets: int = 1) -> float:
+def copy_bandwidth(device: torch.device, moved: int, sets: int) -> float:
     """Bytes a millisecond, reads and writes both counted, of a copy that moves `moved` bytes.
 
     On a CPU of just that size, and of one source after the other of as many as an op has input

@@ -103,15 +103,15 @@ def test_ceilings_come_from_the_measured_times(monkeypatch: pytest.MonkeyPatch) 
         for contestant in contestants.values():
             for number in range(sets):
                 contestant(number)
-        return dict.fromkeys(contestants, 4.0)
+        return dict.fromkeys(contestants, 4.0 * sets)
 
     monkeypatch.setattr("bench.machine.median_times", copies)
     monkeypatch.setattr("bench.machine._copy_bandwidth", machine._copy_bandwidth.__wrapped__)
     # A copy that moves 8 MiB copies 4, and no copy is too small to be timed.
     for size in (8 << 20, 9 << 20):
-        assert copy_bandwidth(CPU, size) == size / 4
-    assert copy_bandwidth(CPU, 0) == 2 * (1 << 20) / 4
-    assert copy_bandwidth(CPU, 8 << 20, sets=3) == (8 << 20) / 4
+        assert copy_bandwidth(CPU, size, 1) == size / 4
+    assert copy_bandwidth(CPU, 0, 1) == 2 * (1 << 20) / 4
+    assert copy_bandwidth(CPU, 8 << 20, 3) == (8 << 20) / 12
     assert matrix_rate.__wrapped__(CPU, torch.float32) == 2 * 1024**3 / 4
 
 
