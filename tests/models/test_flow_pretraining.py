@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from hpvod.data import DataError, FlyingChairs, write_flow
 from hpvod.networks.flow import FLOW_SCALE, FlowNetwork
 from hpvod.tensor_file import WeightsError
-from hpvod.training.flow_pretraining import FlowSample, FlowTask, mirrored, zoomed
+from hpvod.training.flow_pretraining import FlowSample, FlowTask, mirrored, recoloured, zoomed
 from hpvod.training.flow_weights import load_flow_weights, save_flow_weights
 
 from .random_data import random_image
@@ -72,20 +72,34 @@ def test_the_flow_of_an_augmented_sample_still_fits():
     # What a wrong sign would come to.
     assert misfit(FlowSample(sample.current, sample.key, -sample.flow)) > 5
     for changed in (
-        mirrored(sample),
+        mirrored(sample, 0),
+        mirrored(sample, 1),
+        recoloured(sample, [2, 0, 1]),
         zoomed(sample, 1.4, (0.0, 0.0)),
         zoomed(sample, 1.4, (1.0, 0.5)),
-        mirrored(zoomed(other, 1.2, (0.3, 0.9))),
+        mirrored(zoomed(other, 1.2, (0.3, 0.9)), 0),
     ):
         assert changed.current.shape == changed.key.shape == sample.current.shape
         assert misfit(changed) < 0.8
 
 
-def test_mirrored_twice_is_the_sample():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_mirrored_twice_is_the_sample(axis):
     sample = moved()
-    again = mirrored(mirrored(sample))
+    once = mirrored(sample, axis)
+    assert once.flow[axis, 0, 0] == -sample.flow[axis, 0, 0]
+    assert once.flow[1 - axis, 0, 0] == sample.flow[1 - axis, 0, 0]
+    again = mirrored(once, axis)
     for name in ("current", "key", "flow"):
         assert torch.equal(getattr(again, name), getattr(sample, name))
+
+
+def test_recoloured_moves_channels_of_both_images():
+    sample = moved()
+    other = recoloured(sample, [1, 2, 0])
+    for name in ("current", "key"):
+        assert torch.equal(getattr(other, name)[0], getattr(sample, name)[1])
+        assert torch.equal(getattr(other, name)[2], getattr(sample, name)[0])
 
 
 def test_zoomed_by_one_is_the_sample_and_by_more_a_corner_of_it():
@@ -123,9 +137,10 @@ def test_samples_depend_on_seed_position_and_attempt(tmp_path):
     assert all(torch.equal(again.read(i, 0).flow, flow) for i, flow in enumerate(flows))
     assert not torch.equal(task.read(0, 1).flow, flows[0])
     assert not torch.equal(FlowTask(network_of(), chairs, seed=2).read(0, 0).flow, flows[0])
-    # Mirrored about every second time, and enlarged by up to a half.
-    to_the_left = [bool((flow[0] < 0).all()) for flow in flows]
-    assert any(to_the_left) and not all(to_the_left)
+    # Mirrored about every second time, along either axis, and enlarged by up to a half.
+    for axis in (0, 1):
+        negative = [bool((flow[axis] < 0).all()) for flow in flows]
+        assert any(negative) and not all(negative)
     assert all(2.9 < flow[0].abs().mean() < 4.6 for flow in flows)
     assert all(misfit(task.read(i, 0)) < 2 for i in range(8))
 

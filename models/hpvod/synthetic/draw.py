@@ -23,7 +23,7 @@ from hpvod.synthetic.scene import Scene, SceneObject
 _Range = tuple[float, float]
 
 # Of an object, in short sides of the image: 36 to 216 of 288 pixels. People film what they film
-# large: in three videos of DAVIS's, half of the boxes have a side (of a square as large) above 0.49.
+# large: of the boxes in three of DAVIS's videos, half are larger than a square of side 0.49.
 _SIDES = (1 / 8, 3 / 4)
 _COUNTS = (0.2, 0.3, 0.3, 0.2)  # how often 1, 2, 3 and 4 objects; many hide one another more often
 _ZOOM, _TILT, _ROAM = 1.15, 0.14, 0.4  # the camera's reach; _ROAM in long sides of the image

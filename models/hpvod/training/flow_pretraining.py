@@ -71,7 +71,10 @@ class FlowTask:
         zoom = float(random.uniform(1, _MAX_ZOOM))
         corner = random.uniform(size=2)
         sample = zoomed(sample, zoom, (float(corner[0]), float(corner[1])))
-        return mirrored(sample) if random.integers(2) else sample
+        for axis in (0, 1):
+            if random.integers(2):
+                sample = mirrored(sample, axis)
+        return recoloured(sample, random.permutation(3).tolist())
 
     def parts(self, samples: Sequence[FlowSample]) -> Iterator[tuple[FlowSample, int]]:
         """Pairs of a size go through the network together: the tiny one's is then twice as fast."""
@@ -106,10 +109,17 @@ class FlowTask:
         return torch.stack((total, _UNIT * errors[-1]))
 
 
-def mirrored(sample: FlowSample) -> FlowSample:
-    """The sample in a mirror."""
-    flow = sample.flow.flip(2) * sample.flow.new_tensor([-1.0, 1.0]).view(2, 1, 1)
-    return FlowSample(sample.current.flip(2), sample.key.flip(2), flow)
+def mirrored(sample: FlowSample, axis: int) -> FlowSample:
+    """The sample in a mirror: left is right (axis 0), or up is down (axis 1)."""
+    sign = sample.flow.new_ones(2, 1, 1)
+    sign[axis] = -1
+    dim = 2 - axis
+    return FlowSample(sample.current.flip(dim), sample.key.flip(dim), sample.flow.flip(dim) * sign)
+
+
+def recoloured(sample: FlowSample, channels: list[int]) -> FlowSample:
+    """The sample with the images' R, G and B taken from those channels."""
+    return FlowSample(sample.current[channels], sample.key[channels], sample.flow)
 
 
 def zoomed(sample: FlowSample, zoom: float, corner: tuple[float, float]) -> FlowSample:
