@@ -68,15 +68,15 @@ def background_flow(flow: Tensor) -> Tensor:
     Returns:
         [N, 2, h, w] in pixels.
     """
-    count, _, height, width = flow.shape
+    height, width = flow.shape[2:]
     rows, columns = (
         torch.linspace(-1, 1, size, device=flow.device, dtype=flow.dtype)
         for size in (height, width)
     )
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     positions = torch.stack((torch.ones_like(x), x, y), dim=-1).flatten(0, 1)  # [h * w, 3]
-    found = flow.flatten(2).mT  # [N, h * w, 2]
-    motion = flow.new_zeros(count, 3, 2)
+    found = flow.flatten(2).transpose(1, 2)  # [N, h * w, 2]
+    motion = flow.new_zeros(len(flow), 3, 2)
     motion[:, 0] = found.median(dim=1).values
     ridge = 1e-3 * torch.eye(3, device=flow.device, dtype=flow.dtype)  # for a single row
     for scale in _SCALES:
@@ -84,4 +84,4 @@ def background_flow(flow: Tensor) -> Tensor:
         error = (found - positions @ motion).square().sum(dim=-1, keepdim=True)
         weighted = positions / (1 + error / scale**2)
         motion = torch.linalg.solve(weighted.mT @ positions + ridge, weighted.mT @ found)
-    return (positions @ motion).mT.unflatten(2, (height, width))
+    return (positions @ motion).transpose(1, 2).reshape(flow.shape)
