@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     seed, next_seed = (["--seed", options.seed + more] for more in (0, 1))
     _train(
         ["pretrain-flow", out / "data/flow/FlyingChairs", "--out", out / "flow", *seed],
-        "--model tiny --split all --iterations 14000 --learning-rate 1e-3",
+        "--model tiny --split all --iterations 9000 --learning-rate 1e-3",
         batch=8,
     )
     _train(

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 STRIDE = 16
 """Pixels between two positions of the target: the feature maps' stride."""
-_STEP = 4  # pixels between those that are looked at: all the others move like their neighbours
+_STEP = 8  # pixels between those that are looked at: the others move like their neighbours
 _REACH = 24  # pixels around a position: its own 16 x 16 and a feature's stride more; not tuned
 _SCALES = (16.0, 8.0, 4.0, 2.0, 1.0, 1.0, 1.0)
 """Pixels from which on an error counts little in the background's fit, a round each."""
