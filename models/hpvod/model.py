@@ -27,6 +27,7 @@ class HPVODModel(nn.Module):
             config.flow_width,
             config.feature_channels if config.flow_scale_head else None,
             config.flow_reach,
+            config.flow_shrink,
         )
         self.embedding = EmbedNetwork(config.feature_channels, *config.embedding_channels)
         self.detection = DetectionNetwork(config)

@@ -38,7 +38,8 @@ def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tenso
         features = torch.where(features > 0, features, 0.1 * features)
         return torch.cat((skip, features, deconv(flow, f"{name}.upsample_flow", skip)), 1)
 
-    images = [F.avg_pool2d(image / 255, 2, ceil_mode=True) for image in (current, key)]
+    shrink = network.shrink
+    images = [F.avg_pool2d(image / 255, shrink, ceil_mode=True) for image in (current, key)]
     if network.reach:
         second = [linear(conv(x, "encoder.conv1", 2, 3), "encoder.conv2", 2, 2) for x in images]
         third = [linear(rectified(x), "encoder.conv3", 2, 2) for x in second]
@@ -56,14 +57,14 @@ def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tenso
     x = up(x, c4, "decoder.conv4_1")
     x = up(x, c3, "decoder.conv3_1")
     x = up(x, c2, "decoder.conv2")
-    return F.avg_pool2d(x, 2, ceil_mode=True)
+    return F.avg_pool2d(x, 2, ceil_mode=True) if shrink == 2 else x
 
 
 @pytest.mark.parametrize("size", [(64, 96), (75, 131), (32, 33), (97, 101)])
-@pytest.mark.parametrize("reach", [0, 2])
-def test_equals_a_literal_transcription(size: tuple[int, int], reach: int) -> None:
+@pytest.mark.parametrize(("reach", "shrink"), [(0, 2), (2, 2), (0, 4), (2, 4)])
+def test_equals_a_literal_transcription(size: tuple[int, int], reach: int, shrink: int) -> None:
     torch.manual_seed(0)
-    network = FlowNetwork(1 / 16, scale_channels=5, reach=reach).double()
+    network = FlowNetwork(1 / 16, scale_channels=5, reach=reach, shrink=shrink).double()
     assert network.scale is not None
     current, key = random_image(*size, seed=1).double(), random_image(*size, seed=2).double()
     found = network(current, key)
@@ -104,10 +105,10 @@ def test_channels_are_flownets() -> None:
     assert shapes["scale.weight"] == (1024, 194, 1, 1)
 
 
-@pytest.mark.parametrize("reach", [0, 3])
-def test_size_is_the_feature_networks(reach: int) -> None:
+@pytest.mark.parametrize(("reach", "shrink"), [(0, 2), (3, 2), (3, 4)])
+def test_size_is_the_feature_networks(reach: int, shrink: int) -> None:
     with torch.device("meta"):
-        network = FlowNetwork(1 / 64, scale_channels=None, reach=reach)
+        network = FlowNetwork(1 / 64, scale_channels=None, reach=reach, shrink=shrink)
         sizes = [(h, 32 + 37 * h % 131) for h in range(32, 100)] + [(600, 1000), (562, 1000)]
         for height, width in sizes:
             image = torch.empty(1, 3, height, width)

@@ -44,8 +44,8 @@ def test_every_convolution_and_correlation_is_counted(size):
     assert found.embedding == counted_by_hooks(model.embedding, lambda: model.embedding(feature))
     of_flow = counted_by_hooks(model.flow, lambda: model.flow(image, image))
     taps = 2 * config.flow_reach + 1
-    for name, stride in (("conv2", 8), ("conv3", 16)):  # rows with rows: what is wanted, and more
-        rows, columns = (math.ceil(side / stride) for side in size)
+    for name, stride in (("conv2", 4), ("conv3", 8)):  # rows with rows: what is wanted, and more
+        rows, columns = (math.ceil(side / (stride * config.flow_shrink)) for side in size)
         channels = model.flow.encoder[name].out_channels
         of_flow += taps * rows * columns * (columns + taps - 1) * channels
     assert found.flow == of_flow

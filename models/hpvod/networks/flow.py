@@ -24,7 +24,8 @@ _ENCODER = (
 )
 _DECODER = (("conv5_1", 512), ("conv4_1", 256), ("conv3_1", 128), ("conv2", 64))
 NEGATIVE_SLOPE = 0.1
-# The pre-trained flow is in units of 20 image pixels; a feature pixel is 16, the input half size.
+# The pre-trained flow is in units of 40 image pixels, FlowNet's 20 of an image at half its size; a
+# feature pixel is 16.
 FLOW_SCALE = 2.5
 
 
@@ -78,7 +79,7 @@ class Refinement(nn.Module):
 
 
 class FlowNetwork(nn.Module):
-    """FlowNet on half-resolution images, pooled to the feature maps' resolution.
+    """FlowNet on half-resolution images or smaller ones, at the feature maps' resolution.
 
     Without a reach it is FlowNetS, the paper's, whose first convolution takes both images. With
     one, as in FlowNetC, the first three take each image by itself, and the others what matches
@@ -86,16 +87,21 @@ class FlowNetwork(nn.Module):
     data.
     """
 
-    def __init__(self, width: float, scale_channels: int | None, reach: int = 0) -> None:
+    def __init__(
+        self, width: float, scale_channels: int | None, reach: int = 0, shrink: int = 2
+    ) -> None:
         """Build the network.
 
         Args:
             width: Multiplier of all channel counts but the flow's.
             scale_channels: Channels of DFF's scale map, or None for a network without it.
             reach: How far matches are looked for, in positions of either map; 0 for FlowNetS.
+            shrink: What the images' sides are divided by first: 2, the paper's, or 4, a quarter of
+                the work.
         """
         super().__init__()
         self.reach = reach
+        self.shrink = shrink
         positions = (2 * reach + 1) ** 2
         channels = {name: round(width * count) for name, count, _, _ in _ENCODER}
         self.encoder = nn.ModuleDict()
@@ -137,6 +143,11 @@ class FlowNetwork(nn.Module):
         untaught = {parameter for head in heads for parameter in head.parameters()}
         return [parameter for parameter in self.parameters() if parameter not in untaught]
 
+    @property
+    def level_strides(self) -> tuple[int, ...]:
+        """Image pixels between two positions of each of the `levels`."""
+        return (*(self.shrink * stride for stride in (64, 32, 16, 8)), 16)
+
     def levels(self, current: Tensor, key: Tensor) -> list[Tensor]:
         """The flow at every level of the decoder, what supervised training looks at.
 
@@ -145,8 +156,8 @@ class FlowNetwork(nn.Module):
             key: likewise.
 
         Returns:
-            Flows [N, 2, ceil(h / s), ceil(w / s)] for s = 128, 64, 32, 16 and once more 16, the
-            one that `forward` returns; all in units of 40 pixels of the image.
+            Flows [N, 2, ceil(h / s), ceil(w / s)] for s of `level_strides`, the last of which is
+            the one that `forward` returns; all in units of 40 pixels of the image.
         """
         x, flows = self._decoded(current, key)
         return [*flows, self.flow(x)]
@@ -160,7 +171,7 @@ class FlowNetwork(nn.Module):
             )
         # Like the feature network's, every layer that strides rounds its size up: equal sizes.
         images = torch.cat((current, key), dim=0 if self.reach else 1)
-        x = F.avg_pool2d(images, 2, ceil_mode=True) / 255
+        x = F.avg_pool2d(images, self.shrink, ceil_mode=True) / 255
         skips: dict[str, Tensor] = {}
         for name, convolution in self.encoder.items():
             x = convolution(x)
@@ -175,4 +186,4 @@ class FlowNetwork(nn.Module):
         for name, refinement in self.decoder.items():
             x, flow = refinement(x, skips[name])
             flows.append(flow)
-        return F.avg_pool2d(x, 2, ceil_mode=True), flows
+        return F.avg_pool2d(x, 4 // self.shrink, ceil_mode=True), flows

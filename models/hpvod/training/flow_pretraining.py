@@ -1,4 +1,4 @@
-"""Supervised training of the flow network: end-point errors at every level, as FlowNetS has it."""
+"""Supervised training of the flow network: end-point errors at every level, as FlowNet has it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from hpvod.config import ModelConfig
 from hpvod.data import FlyingChairs
 from hpvod.networks.flow import FlowNetwork
+from hpvod.training.flow_target import at_stride, flow_target
 
 _UNIT = 40
-"""Pixels of the image that a flow of 1 stands for: 20 of the half-resolution input."""
-# Strides and weights, coarse to fine. The last level is the fourth one's, pooled; not tuned.
-_LEVELS = ((128, 0.25), (64, 0.25), (32, 0.25), (16, 0.5), (16, 1.0))
+"""Pixels of the image that a flow of 1 stands for."""
+_WEIGHTS = (0.25, 0.25, 0.25, 0.5, 1.0)
+"""Of the levels, coarse to fine. The last is made of what the fourth is; not tuned."""
 _MAX_ZOOM = 1.5
 
 
@@ -70,7 +71,10 @@ class FlowTask:
         zoom = float(random.uniform(1, _MAX_ZOOM))
         corner = random.uniform(size=2)
         sample = zoomed(sample, zoom, (float(corner[0]), float(corner[1])))
-        return mirrored(sample) if random.integers(2) else sample
+        for axis in (0, 1):
+            if random.integers(2):
+                sample = mirrored(sample, axis)
+        return recoloured(sample, random.permutation(3).tolist())
 
     def parts(self, samples: Sequence[FlowSample]) -> Iterator[tuple[FlowSample, int]]:
         """Pairs of a size go through the network together: the tiny one's is then twice as fast."""
@@ -85,7 +89,10 @@ class FlowTask:
             yield FlowSample(current, key, flow), len(alike)
 
     def losses(self, sample: FlowSample, device: torch.device) -> Tensor:
-        """The sum over the levels, and the last level's mean end-point error in pixels; of N."""
+        """The sum over the levels, and the last level's mean end-point error in pixels; of N.
+
+        Both are against `flow_target`, not against the flow itself.
+        """
         mean = self._mean.to(device)
         flows = self._network.levels(
             *(
@@ -93,29 +100,26 @@ class FlowTask:
                 for image in (sample.current, sample.key)
             )
         )
-        truth = sample.flow.to(device)
-        truths = {stride: at_stride(truth, stride) / _UNIT for stride, _ in _LEVELS}
+        target = flow_target(sample.flow.to(device)) / _UNIT
         errors = [
-            (flow.float() - truths[stride]).norm(dim=1).mean()
-            for flow, (stride, _) in zip(flows, _LEVELS, strict=True)
+            (flow.float() - at_stride(target, stride)).norm(dim=1).mean()
+            for flow, stride in zip(flows, self._network.level_strides, strict=True)
         ]
-        weights = (weight for _, weight in _LEVELS)
-        total = torch.stack([w * e for w, e in zip(weights, errors, strict=True)]).sum()
+        total = torch.stack([w * e for w, e in zip(_WEIGHTS, errors, strict=True)]).sum()
         return torch.stack((total, _UNIT * errors[-1]))
 
 
-def at_stride(flow: Tensor, stride: int) -> Tensor:
-    """The mean flow around every stride-th pixel: [N, 2, ceil(H / stride), ceil(W / stride)].
+def mirrored(sample: FlowSample, axis: int) -> FlowSample:
+    """The sample in a mirror: left is right (axis 0), or up is down (axis 1)."""
+    sign = sample.flow.new_ones(2, 1, 1)
+    sign[axis] = -1
+    dim = 2 - axis
+    return FlowSample(sample.current.flip(dim), sample.key.flip(dim), sample.flow.flip(dim) * sign)
 
-    Position p of a feature map lies at pixel p * stride, so the means are centred there.
-    """
-    return F.avg_pool2d(flow, stride + 1, stride, stride // 2, count_include_pad=False)
 
-
-def mirrored(sample: FlowSample) -> FlowSample:
-    """The sample in a mirror."""
-    flow = sample.flow.flip(2) * sample.flow.new_tensor([-1.0, 1.0]).view(2, 1, 1)
-    return FlowSample(sample.current.flip(2), sample.key.flip(2), flow)
+def recoloured(sample: FlowSample, channels: list[int]) -> FlowSample:
+    """The sample with the images' R, G and B taken from those channels."""
+    return FlowSample(sample.current[channels], sample.key[channels], sample.flow)
 
 
 def zoomed(sample: FlowSample, zoom: float, corner: tuple[float, float]) -> FlowSample:
