@@ -43,7 +43,7 @@ class _Regime:
 _REGIMES = (
     _Regime(share=0.38, speed=(0.0, 0.004), spin=(0.0, 0.001), swing=(0.0, 0.01), poses=0),
     _Regime(share=0.36, speed=(0.010, 0.024), spin=(0.0, 0.006), swing=(0.0, 0.06), poses=1),
-    _Regime(share=0.26, speed=(0.03, 0.1), spin=(0.0, 0.04), swing=(0.05, 0.2), poses=2),
+    _Regime(share=0.26, speed=(0.03, 0.08), spin=(0.0, 0.04), swing=(0.05, 0.2), poses=2),
 )
 _CAMERA_SPEEDS = ((0.0, 0.0005), (0.001, 0.005), (0.008, 0.02))  # long sides a frame
 
@@ -68,7 +68,7 @@ def draw_scene(rng: np.random.Generator, frames: int, height: int, width: int) -
         objects=objects,
         shutter=float(rng.uniform(0.1, 0.3)),
         exposure=_draw_events(rng, frames, most=3, heights=(0.5, 0.8)),
-        defocus=_draw_events(rng, frames, most=3, heights=(0.011, 0.034)),
+        defocus=_draw_events(rng, frames, most=3, heights=(0.008, 0.024)),
         noise=float(rng.uniform(1, 8)),
         noise_seed=int(rng.integers(2**32)),
     )
@@ -146,12 +146,12 @@ def _draw_background(
     short_side = min(height, width)
     cells = [max(round(short_side * share), 1) for share in (0.5, 0.15, 0.05, 0.015)]
     layers = [smooth_noise(rng, canvas_height, canvas_width, cell) for cell in cells]
-    weights = rng.dirichlet((2, 2, 1, 1))
+    weights = rng.dirichlet((3, 4, 2, 1)).tolist()
     blended = sum(weight * layer for weight, layer in zip(weights, layers, strict=True))
     grey = blended.mean(axis=2, keepdims=True)
-    muted = grey + rng.uniform(0.2, 0.8) * (blended - grey)
+    muted = grey + float(rng.uniform(0.2, 0.8)) * (blended - grey)
     # A weighted mean of noises has lost contrast.
-    contrast = 255 * rng.uniform(0.8, 1.6)
+    contrast = 255 * float(rng.uniform(0.8, 1.6))
     canvas = (127 + (muted - 0.5) * contrast).clip(0, 255).astype(np.uint8)
     for _ in range(int(rng.integers(4, 16))):
         motion = ObjectMotion(
