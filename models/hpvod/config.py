@@ -56,9 +56,8 @@ class ModelConfig:
             the R-FCN head.
         embedding_channels: Channels inside and at the output of the embedding network.
         flow_width: Multiplier of FlowNet's channel counts.
-        flow_shrink: What the images' sides are divided by before the flow network, 2 or 4.
-        flow_reach: How far the flow network looks for matches, in positions of its second and third
-            map, of strides 4 and 8 times `flow_shrink`; 0 for FlowNetS, which does not.
+        flow_matching: Whether the flow network matches the images' features, on a quarter of the
+            side; if not, it is FlowNetS.
         flow_scale_head: Whether the flow network has DFF's scale map.
         groups: Side of the grid of position-sensitive bins.
         anchor_scales: Anchor sides in multiples of the feature stride.
@@ -83,8 +82,7 @@ class ModelConfig:
     feature_channels: int = 1024
     embedding_channels: tuple[int, int] = (512, 2048)
     flow_width: float = 1.0
-    flow_shrink: int = 2
-    flow_reach: int = 0
+    flow_matching: bool = False
     flow_scale_head: bool = False
     groups: int = 7
     anchor_scales: tuple[float, ...] = (8.0, 16.0, 32.0)
@@ -118,8 +116,6 @@ class ModelConfig:
             raise ValueError("classes must not repeat a name")
         if self.stride_in not in ("1x1", "3x3"):
             raise ValueError(f"stride_in must be '1x1' or '3x3', not {self.stride_in!r}")
-        if self.flow_shrink not in (2, 4):
-            raise ValueError(f"flow_shrink must be 2 or 4, not {self.flow_shrink}")
         if self.feature_channels % 2:
             raise ValueError(f"feature_channels must be even, not {self.feature_channels}")
 
@@ -159,7 +155,7 @@ class ModelConfig:
 
 
 _ANY_LENGTH = ("classes", "anchor_scales", "anchor_ratios")
-_MAY_BE_ZERO = ("flow_reach", "score_threshold", "pixel_mean")
+_MAY_BE_ZERO = ("score_threshold", "pixel_mean")
 
 
 def _check_tuple(name: str, value: object, kind: type, length: int | None) -> None:
@@ -186,8 +182,7 @@ _PRESETS = {
         feature_channels=128,
         embedding_channels=(64, 128),
         flow_width=0.125,
-        flow_shrink=4,
-        flow_reach=4,
+        flow_matching=True,
         groups=3,
         anchor_scales=(4.0, 8.0, 16.0),
         proposals_before_nms=1000,

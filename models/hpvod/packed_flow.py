@@ -37,8 +37,11 @@ class PackedFlow:
     @torch.no_grad()
     def __init__(self, network: FlowNetwork) -> None:
         self._encoder = {name: Convolution.of(conv) for name, conv in network.encoder.items()}
-        self._reach, self._shrink = network.reach, network.shrink
-        self._matched = None if network.matched is None else Convolution.of(network.matched)
+        self._shrink = network.shrink
+        self._descriptor = None
+        if network.descriptor is not None:
+            self._descriptor = Convolution.of(network.descriptor)
+            self._log_sharpness = network.log_sharpness.clone()
         self._decoder = {name: _Level.of(level) for name, level in network.decoder.items()}
         # Side by side in one convolution: the flow's two channels, then Q.
         weight = torch.cat((network.flow.weight, network.quality.weight))
@@ -55,18 +58,14 @@ class PackedFlow:
         if current.shape != self._image_shape:
             self._image_shape, self._memory = current.shape, _Memory()
         memory = self._memory
-        x = memory.images(current, key, self._shrink, dim=0 if self._reach else 1)
+        x = memory.images(current, key, self._shrink, dim=1 if self._descriptor is None else 0)
         skips: dict[str, Tensor] = {}
         for name, convolution in self._encoder.items():
-            x = memory.convolved(name, convolution, x)
-            if name == "conv2" and self._matched is not None:
-                skip = memory.convolved("matched", self._matched, matches(x, self._reach))
-                skips[name] = F.leaky_relu_(skip, NEGATIVE_SLOPE)
-            if name == "conv3" and self._matched is not None:
-                x = matches(x, self._reach)
-            else:
-                x = F.leaky_relu_(x, NEGATIVE_SLOPE)
-            skips.setdefault(name, x)
+            x = F.leaky_relu_(memory.convolved(name, convolution, x), NEGATIVE_SLOPE)
+            if name == "conv2" and self._descriptor is not None:
+                described = memory.convolved("descriptor", self._descriptor, x)
+                x = matches(described, self._log_sharpness)
+            skips[name] = x
         for name, level in self._decoder.items():
             x = level.refined(memory, name, x, skips[name])
         if self._shrink == 2:

@@ -63,15 +63,16 @@ def draw_sprite(name: str, side: int, rng: np.random.Generator) -> Image.Image:
     # A pattern's slope at 0 is about 16: its colours change within 2 pixels.
     light = np.clip(_PATTERNS[pattern](x, y) / (32 * pixel) + 0.5, 0, 1)[..., None]
     dark_colour, light_colour = (
-        rng.uniform(*ends, 3).astype(np.float32) for ends in ((20, 110), (130, 230))
+        rng.uniform(low, high, 3).astype(np.float32) for low, high in ((20, 110), (130, 230))
     )
     if rng.random() < 0.5:
         dark_colour, light_colour = light_colour, dark_colour
-    colour = dark_colour + light * (light_colour - dark_colour)
+    colour: np.ndarray = dark_colour + light * (light_colour - dark_colour)
     # Patterns repeat themselves. Without blotches, which do not, it could not be told how far a
     # fast object has moved: its flow would be ambiguous, as no living thing's is.
     for share in (2, 6):
-        colour = colour * (1 + _BLOTCHES * (smooth_noise(rng, side, side, side // share) - 0.5))
+        noise = smooth_noise(rng, side, side, max(side // share, 1))
+        colour = colour * (1 + _BLOTCHES * (noise - 0.5))
     rgba = np.concatenate([colour.clip(0, 255) * alpha, 255 * alpha], axis=2)
     return Image.frombuffer("RGBa", (side, side), np.rint(rgba).astype(np.uint8).tobytes())
 

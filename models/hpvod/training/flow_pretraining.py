@@ -20,7 +20,8 @@ _UNIT = 40
 """Pixels of the image that a flow of 1 stands for."""
 _WEIGHTS = (0.25, 0.25, 0.25, 0.5, 1.0)
 """Of the levels, coarse to fine. The last is made of what the fourth is; not tuned."""
-_MAX_ZOOM = 1.5
+_MATCHES_WEIGHT = 0.5  # likewise
+_CUT = 5 / 6  # of either side: about what FlowNet's training cuts out of its images
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,7 @@ class FlowTask:
         sample = FlowSample(
             *(torch.from_numpy(values).permute(2, 0, 1) for values in (first, second, flow))
         )
-        zoom = float(random.uniform(1, _MAX_ZOOM))
-        corner = random.uniform(size=2)
-        sample = zoomed(sample, zoom, (float(corner[0]), float(corner[1])))
+        sample = cut(sample, random.uniform(), random.uniform())
         for axis in (0, 1):
             if random.integers(2):
                 sample = mirrored(sample, axis)
@@ -91,21 +90,26 @@ class FlowTask:
     def losses(self, sample: FlowSample, device: torch.device) -> Tensor:
         """The sum over the levels, and the last level's mean end-point error in pixels; of N.
 
-        Both are against `flow_target`, not against the flow itself.
+        Both are against `flow_target`, not against the flow itself. What the matches say is
+        compared with the flow: what is around an object is found where it has gone itself.
         """
         mean = self._mean.to(device)
-        flows = self._network.levels(
+        flows, matched = self._network.levels(
             *(
                 (image.to(device).float() - mean).contiguous(memory_format=torch.channels_last)
                 for image in (sample.current, sample.key)
             )
         )
-        target = flow_target(sample.flow.to(device)) / _UNIT
+        flow = sample.flow.to(device)
+        target = flow_target(flow) / _UNIT
         errors = [
-            (flow.float() - at_stride(target, stride)).norm(dim=1).mean()
-            for flow, stride in zip(flows, self._network.level_strides, strict=True)
+            (found.float() - at_stride(target, stride)).norm(dim=1).mean()
+            for found, stride in zip(flows, self._network.level_strides, strict=True)
         ]
         total = torch.stack([w * e for w, e in zip(_WEIGHTS, errors, strict=True)]).sum()
+        if matched is not None:
+            exact = F.avg_pool2d(flow, 17, 16, 8, count_include_pad=False) / _UNIT
+            total = total + _MATCHES_WEIGHT * (matched.float() - exact).norm(dim=1).mean()
         return torch.stack((total, _UNIT * errors[-1]))
 
 
@@ -122,22 +126,18 @@ def recoloured(sample: FlowSample, channels: list[int]) -> FlowSample:
     return FlowSample(sample.current[channels], sample.key[channels], sample.flow)
 
 
-def zoomed(sample: FlowSample, zoom: float, corner: tuple[float, float]) -> FlowSample:
-    """A part of the sample at its full size.
+def cut(sample: FlowSample, down: float, right: float) -> FlowSample:
+    """A part of the sample.
 
     Args:
         sample: to be cut.
-        zoom: 1 or more.
-        corner: where the part lies: 0 is at the top (left), 1 at the bottom (right).
+        down: where the part lies: 0 is at the top, 1 at the bottom.
+        right: likewise, from the left.
     """
     height, width = sample.flow.shape[1:]
-    rows, columns = round(height / zoom), round(width / zoom)
-    top, left = round(corner[0] * (height - rows)), round(corner[1] * (width - columns))
-
-    def cut(image: Tensor) -> Tensor:
-        # Cut first: what lies outside is not worth enlarging.
-        part = image[None, :, top : top + rows, left : left + columns]
-        return F.interpolate(part, (height, width), mode="bilinear", align_corners=False)[0]
-
-    scale = sample.flow.new_tensor([width / columns, height / rows]).view(2, 1, 1)
-    return FlowSample(cut(sample.current), cut(sample.key), cut(sample.flow) * scale)
+    rows, columns = round(height * _CUT), round(width * _CUT)
+    top, left = round(down * (height - rows)), round(right * (width - columns))
+    where = (..., slice(top, top + rows), slice(left, left + columns))
+    return FlowSample(
+        sample.current[where].clone(), sample.key[where].clone(), sample.flow[where].clone()
+    )
