@@ -67,13 +67,13 @@ def main(arguments: list[str] | None = None) -> None:
     train_on_clips = ["train", out / "data/clips", "--det", images]
     _train(
         [*train_on_clips, "--out", out / "clips", *weights, *seed],
-        "--from-scratch --iterations 2400 --learning-rate 0.01 --flow-rate 0.1 --area-weight 0.01",
+        "--from-scratch --iterations 2000 --learning-rate 0.01 --flow-rate 0.1 --area-weight 0.01",
         batch=4,
     )
     weights = ["--weights", out / "clips/model.safetensors", "--area-weight", options.area_weight]
     _train(
         [*train_on_clips, "--out", out / "updates", *weights, *next_seed],
-        "--from-scratch --iterations 500 --learning-rate 0.01 --flow-rate 0.1",
+        "--from-scratch --iterations 400 --learning-rate 0.01 --flow-rate 0.1",
         batch=4,
     )
     shutil.copyfile(out / "updates/model.safetensors", out / "tiny.safetensors")
