@@ -12,8 +12,8 @@ Makes synthetic data and runs hpvod's own commands on them, each printed before 
    the beginning Q grows everywhere, until nothing is recomputed.
 
 Leaves OUT/tiny.safetensors, and OUT/tiny.csv with the losses of 2 to 5. Run again, it goes on from
-the last checkpoint. It takes 6 GB of disk. On 2 cores that did other work as well, 1 took 28
-minutes, and 2 to 5 took 87.
+the last checkpoint. It takes 4 GB of disk. On 2 slow cores (AMD EPYC Milan) that did other work as
+well, all took 84 minutes; 1, 2 and 3 ran side by side there.
 """
 
 from __future__ import annotations

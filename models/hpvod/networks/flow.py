@@ -88,7 +88,7 @@ class FlowNetwork(nn.Module):
     images. With it, what is looked at has a quarter of the side; the first two convolutions take
     each image by itself, a third describes what they found, at stride 16, and the others take what
     the current image shows with where it is found in the key frame. Large motions are then learnt
-    from little data, and what they cost is a quarter.
+    from little data.
     """
 
     def __init__(self, width: float, scale_channels: int | None, *, matching: bool = False) -> None:
