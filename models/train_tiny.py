@@ -33,9 +33,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 _DATA = {
-    "flow": "--train 0 --val 0 --flow 2000 --seed 1",
-    "images": "--train 1500 --frames 1 --stills 1500 --val 0 --seed 2",
-    "clips": "--train 700 --frames 12 --val 0 --seed 3",
+    "flow": "--train 0 --val 0 --flow 2500 --seed 1",
+    "images": "--train 1800 --frames 1 --stills 1800 --val 0 --seed 2",
+    "clips": "--train 900 --frames 12 --val 0 --seed 3",
 }
 _PROCESSES = 2  # on a GPU one, with the samples of both
 
@@ -54,12 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
     seed, next_seed = (["--seed", options.seed + more] for more in (0, 1))
     _train(
         ["pretrain-flow", out / "data/flow/FlyingChairs", "--out", out / "flow", *seed],
-        "--model tiny --split all --iterations 7500 --learning-rate 2e-3",
+        "--model tiny --split all --iterations 10000 --learning-rate 2e-3",
         batch=8,
     )
     _train(
         ["train", images, "--det", images, "--out", out / "images", *seed],
-        "--model tiny --from-scratch --iterations 4000 --learning-rate 0.01",
+        "--model tiny --from-scratch --iterations 6000 --learning-rate 0.01",
         batch=4,
     )
     weights = ["--weights", out / "images/model.safetensors"]
@@ -67,13 +67,13 @@ def main(arguments: list[str] | None = None) -> None:
     train_on_clips = ["train", out / "data/clips", "--det", images]
     _train(
         [*train_on_clips, "--out", out / "clips", *weights, *seed],
-        "--from-scratch --iterations 2000 --learning-rate 0.01 --flow-rate 0.1 --area-weight 0.01",
+        "--from-scratch --iterations 3500 --learning-rate 0.01 --flow-rate 0.1 --area-weight 0.01",
         batch=4,
     )
     weights = ["--weights", out / "clips/model.safetensors", "--area-weight", options.area_weight]
     _train(
         [*train_on_clips, "--out", out / "updates", *weights, *next_seed],
-        "--from-scratch --iterations 400 --learning-rate 0.01 --flow-rate 0.1",
+        "--from-scratch --iterations 500 --learning-rate 0.01 --flow-rate 0.1",
         batch=4,
     )
     shutil.copyfile(out / "updates/model.safetensors", out / "tiny.safetensors")

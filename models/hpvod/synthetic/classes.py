@@ -9,7 +9,7 @@ from PIL import Image
 
 from hpvod.synthetic.noise import smooth_noise
 
-_BLOTCHES = 0.9  # their contrast, as a share of a colour; not tuned
+_BLOTCHES = 0.6  # their contrast, as a share of a colour; not tuned
 EXTENT = 1.1
 """Half a sprite's side where half the object's is 1: there is air around it to blend with."""
 
