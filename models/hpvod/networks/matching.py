@@ -35,8 +35,8 @@ def matched_motion(first: Tensor, second: Tensor, sharpness: Tensor) -> Tensor:
     x = (at.sum(dim=2) * columns).sum(dim=2).unflatten(1, (height, width)) - columns
     surest = weights.amax(dim=2).unflatten(1, (height, width))
     # In channels_last, as the maps of the networks are on a CPU.
-    found: Tensor = torch.stack((x, y, surest), dim=3).permute(0, 3, 1, 2)
-    return found.to(first.dtype)
+    found: Tensor = torch.cat([each[..., None] for each in (x, y, surest)], dim=3)
+    return found.permute(0, 3, 1, 2).to(first.dtype)
 
 
 def _unit(vectors: Tensor) -> Tensor:
