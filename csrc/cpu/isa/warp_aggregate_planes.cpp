@@ -11,6 +11,10 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
+// Planes of each map that are gone through side by side. Each is a stream of memory, of which a
+// Zen 3 follows about 16 well: two maps are read to weigh, and three in use to add.
+constexpr int64_t kGroup = 6;
+
 // What a vector of pixels reads of a plane at each corner.
 enum class Reads {
   kNeighbours,  // a vector of it
@@ -40,22 +44,24 @@ class RunTaps {
         weight[k][p] = taps.weight[k];
       }
     }
+    std::fill_n(counts_, 4, 0);
     for_each_pixel<T>(pixels, [&](int64_t p, int64_t count) {
       for (int k = 0; k < 4; ++k) {
         std::fill(inside_[k] + p + count, inside_[k] + p + kLanes<T>, Bits{0});
         std::fill_n(second_[k] + p, kLanes<T>, Bits{0});
         std::fill(place_[k] + p + count, place_[k] + p + kLanes<T>, 0);
       }
-      reads_[p / kLanes<T>] = find_vector(p, size.area());
+      const int reads = static_cast<int>(find_vector(p, size.area()));
+      vectors_[reads][counts_[reads]++] = static_cast<int16_t>(p);
     });
   }
-
-  Reads reads(int64_t p) const { return reads_[p / kLanes<T>]; }
 
   // The taps of the vector at pixel p, which stay in registers over many planes.
   template <Reads kReads>
   class At {
    public:
+    static constexpr bool kFull = kReads == Reads::kNeighbours;  // every lane is a pixel
+
     HPVOD_INLINE At(const RunTaps& taps, int64_t p) {
       for (int k = 0; k < 4; ++k) {
         places_[k] = taps.place_[k] + p;
@@ -75,11 +81,11 @@ class RunTaps {
         values = load(plane + place_[k]);
       }
       if constexpr (kReads == Reads::kNeighbours) return values;
-      // Cleared and not given weight 0: what is read instead may not be finite.
-      BitVector bits = bit_cast<BitVector>(values) & inside_[k];
       if constexpr (kReads == Reads::kTwoRuns) {
-        bits |= bit_cast<BitVector>(load(plane + second_place_[k])) & second_[k];
+        values = second_[k] ? load(plane + second_place_[k]) : values;
       }
+      // Cleared and not given weight 0: what is read instead may not be finite.
+      const BitVector bits = bit_cast<BitVector>(values) & inside_[k];
       return bit_cast<Vector<T>>(bits);
     }
 
@@ -102,6 +108,16 @@ class RunTaps {
     BitVector inside_[4];
     BitVector second_[4];
   };
+
+  // Calls vector(taps, p) for the vectors that read like that.
+  template <Reads kReads, typename Function>
+  HPVOD_INLINE void for_each(Function vector) const {
+    const int reads = static_cast<int>(kReads);
+    for (int i = 0; i < counts_[reads]; ++i) {
+      const int64_t p = vectors_[reads][i];
+      vector(At<kReads>(*this, p), p);
+    }
+  }
 
   A weight[4][kRun] = {};  // beyond the last pixel too, something finite
 
@@ -128,7 +144,7 @@ class RunTaps {
     const bool one_run = std::all_of(runs, runs + 4, [](int count) { return count < 2; });
     for (int k = 0; k < 4; ++k) {
       for (int i = 0; i < kLanes<T> && !one_run; ++i) {
-        if (place_[k][p + i] - i != start[k][0]) std::swap(inside_[k][p + i], second_[k][p + i]);
+        second_[k][p + i] = place_[k][p + i] - i == start[k][0] ? Bits{0} : Bits{-1};
       }
       place_[k][p] = start[k][0];
       place_[k][p + 1] = start[k][1];
@@ -137,9 +153,10 @@ class RunTaps {
   }
 
   int32_t place_[4][kRun];
-  Bits inside_[4][kRun];  // of all bits 1, or 0; of two runs, in the first
-  Bits second_[4][kRun];  // in the second
-  Reads reads_[kRun / kLanes<T>];
+  Bits inside_[4][kRun];  // of all bits 1, or 0
+  Bits second_[4][kRun];  // of two runs, likewise where it is the second's; outside either
+  int counts_[4];
+  int16_t vectors_[4][kRun / kLanes<T>];  // the first pixels of those that read alike
 };
 
 template <typename T, typename F>
@@ -180,22 +197,21 @@ class PlaneAggregator {
     int64_t count;
   };
 
-  // Calls vector(taps, p, count) for the vectors of the run.
+  // Calls part(taps, p, count, channel, planes) for a group of planes of each vector. Vectors that
+  // read alike follow one another: in the order of their pixels, the processor would often guess
+  // wrong what the next one does.
   template <typename Function>
-  HPVOD_INLINE void for_each_vector(Function vector) const {
-    using Taps = RunTaps<T>;
-    for_each_pixel<T>(pixels_, [&](int64_t p, int64_t count) {
-      switch (taps_.reads(p)) {
-        case Reads::kNeighbours:
-          return vector(typename Taps::template At<Reads::kNeighbours>(taps_, p), p, count);
-        case Reads::kSomeInside:
-          return vector(typename Taps::template At<Reads::kSomeInside>(taps_, p), p, count);
-        case Reads::kTwoRuns:
-          return vector(typename Taps::template At<Reads::kTwoRuns>(taps_, p), p, count);
-        case Reads::kScattered:
-          return vector(typename Taps::template At<Reads::kScattered>(taps_, p), p, count);
-      }
-    });
+  HPVOD_INLINE void for_each_part(int64_t channels, Function part) const {
+    for (int64_t c = 0; c < channels; c += kGroup) {
+      const int64_t planes = std::min(kGroup, channels - c);
+      const auto of_group = [&](const auto& at, int64_t p) __attribute__((always_inline)) {
+        part(at, p, at.kFull ? kLanes<T> : std::min<int64_t>(kLanes<T>, pixels_ - p), c, planes);
+      };
+      taps_.template for_each<Reads::kNeighbours>(of_group);
+      taps_.template for_each<Reads::kSomeInside>(of_group);
+      taps_.template for_each<Reads::kTwoRuns>(of_group);
+      taps_.template for_each<Reads::kScattered>(of_group);
+    }
   }
 
   // Calls plane(j, key, value) for each plane, value being what Eq. 10 selects at the pixels
@@ -205,22 +221,32 @@ class PlaneAggregator {
                                    Function plane) const {
     const int64_t area = area_, first = first_ + p;
     const T *key = planes.key, *current = planes.current + first;
-    const bool all = all_updated(p, count);
+    const auto fetch = [&]() __attribute__((always_inline)) {
+      at.fetch(key + ahead<At>());
+      __builtin_prefetch(current + ahead<At>());
+    };
+    if (all_updated(p, count)) {
+      for (int64_t j = 0; j < planes.count; ++j, key += area, current += area) {
+        fetch();
+        plane(j, key, load(current, count));
+      }
+      return;
+    }
     Vector<T> weights[4];
     load_weights(taps_.weight, p, weights);
-    for (int64_t j = 0; j < planes.count; ++j) {
-      at.fetch(key + kFetched<T>);
-      __builtin_prefetch(current + kFetched<T>);
-      if (all) {
-        plane(j, key, load(current, count));
-      } else {
-        const T* scale = planes.scale ? planes.scale + j * area + first : nullptr;
-        plane(j, key,
-              selected(at, load(current, count), planes.own + j * area, scale, weights, p, count));
-      }
-      key += area;
-      current += area;
+    for (int64_t j = 0; j < planes.count; ++j, key += area, current += area) {
+      fetch();
+      const T* scale = planes.scale ? planes.scale + j * area + first : nullptr;
+      plane(j, key,
+            selected(at, load(current, count), planes.own + j * area, scale, weights, p, count));
     }
+  }
+
+  // How far ahead of a vector lines are asked for. The full ones come first, in order; the others
+  // then find their lines in a cache, and ask for those of the next group.
+  template <typename At>
+  int64_t ahead() const {
+    return At::kFull ? kFetched<T> : kGroup * area_;
   }
 
   // Eq. 10: what was computed where U is 1, else of `own`, warped and scaled.
@@ -246,24 +272,23 @@ class PlaneAggregator {
   void weigh() {
     const int64_t channels = params_.embedding_channels;
     for (auto* sums : {products_, key_squares_, squares_}) std::fill_n(sums, kRun, A{});
-    for_each_planes(channels, [&](int64_t c, int64_t planes_left) {
+    for_each_part(channels, [&](const auto& at, int64_t p, int64_t count, int64_t c,
+                                int64_t few) __attribute__((always_inline)) {
       const Planes all{planes(params_.key_embedding, channels, c),
                        planes(params_.embedding, channels, c),
-                       planes(params_.own_embedding, channels, c), nullptr, planes_left};
-      for_each_vector([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
-        Vector<T> weights[4], product = {}, key_square = {}, square = {};
-        load_weights(taps_.weight, p, weights);
-        for_each_plane(at, all, p, count,
-                       [&](int64_t, const T* key, Vector<T> value) __attribute__((always_inline)) {
-                         const Vector<T> warped = at.warped(key, weights);
-                         product = multiply_add(warped, value, product);
-                         key_square = multiply_add(warped, warped, key_square);
-                         square = multiply_add(value, value, square);
-                       });
-        store<A>(products_ + p, load<A>(products_ + p) + product);
-        store<A>(key_squares_ + p, load<A>(key_squares_ + p) + key_square);
-        store<A>(squares_ + p, load<A>(squares_ + p) + square);
-      });
+                       planes(params_.own_embedding, channels, c), nullptr, few};
+      Vector<T> weights[4], product = {}, key_square = {}, square = {};
+      load_weights(taps_.weight, p, weights);
+      for_each_plane(at, all, p, count,
+                     [&](int64_t, const T* key, Vector<T> value) __attribute__((always_inline)) {
+                       const Vector<T> warped = at.warped(key, weights);
+                       product = multiply_add(warped, value, product);
+                       key_square = multiply_add(warped, warped, key_square);
+                       square = multiply_add(value, value, square);
+                     });
+      store<A>(products_ + p, load<A>(products_ + p) + product);
+      store<A>(key_squares_ + p, load<A>(key_squares_ + p) + key_square);
+      store<A>(squares_ + p, load<A>(squares_ + p) + square);
     });
     for (int64_t p = 0; p < pixels_; ++p) {
       A weights[2] = {cosine(products_[p], key_squares_[p], squares_[p]),
@@ -276,30 +301,27 @@ class PlaneAggregator {
 
   void add() {
     const int64_t channels = params_.channels;
-    for_each_planes(channels, [&](int64_t c, int64_t planes_left) {
-      const Planes all{planes(params_.key_feature, channels, c),
-                       planes(params_.feature, channels, c),
-                       planes(params_.own_feature, channels, c), planes(params_.scale, channels, c),
-                       planes_left};
-      T* output = static_cast<T*>(params_.output) + (image_ * channels + c) * area_ + first_;
-      for_each_vector([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
-        Vector<T> weights[4];
-        load_weights(key_weight_, p, weights);
-        const Vector<T> weight = load<A>(weight_ + p);
-        T* target = output + p;
-        const int64_t area = area_;
-        for_each_plane(at, all, p, count,
-                       [&](int64_t j, const T* key, Vector<T> value)
-                           __attribute__((always_inline)) {
-                             __builtin_prefetch(target + j * area + kFetched<T>, 1);
-                             Vector<T> sum = weight * value;
+    for_each_part(channels, [&](const auto& at, int64_t p, int64_t count, int64_t c,
+                                int64_t few) __attribute__((always_inline)) {
+      const Planes all{
+          planes(params_.key_feature, channels, c), planes(params_.feature, channels, c),
+          planes(params_.own_feature, channels, c), planes(params_.scale, channels, c), few};
+      const int64_t area = area_;
+      T* target = static_cast<T*>(params_.output) + (image_ * channels + c) * area + first_ + p;
+      Vector<T> weights[4];
+      load_weights(key_weight_, p, weights);
+      const Vector<T> weight = load<A>(weight_ + p);
+      for_each_plane(at, all, p, count,
+                     [&](int64_t j, const T* key, Vector<T> value) __attribute__((always_inline)) {
+                       using At = std::decay_t<decltype(at)>;
+                       __builtin_prefetch(target + j * area + ahead<At>(), 1);
+                       Vector<T> sum = weight * value;
 #pragma GCC unroll 4
-                             for (int k = 0; k < 4; ++k) {
-                               sum = multiply_add(weights[k], at.corner(key, k), sum);
-                             }
-                             store(target + j * area, sum, count);
-                           });
-      });
+                       for (int k = 0; k < 4; ++k) {
+                         sum = multiply_add(weights[k], at.corner(key, k), sum);
+                       }
+                       store(target + j * area, sum, count);
+                     });
     });
   }
 
