@@ -56,8 +56,8 @@ class ModelConfig:
             the R-FCN head.
         embedding_channels: Channels inside and at the output of the embedding network.
         flow_width: Multiplier of FlowNet's channel counts.
-        flow_reach: How far the flow network looks for matches, in positions of its maps of stride
-            8 and 16; 0 for FlowNetS, which does not.
+        flow_matching: Whether the flow network matches the images' features, on a quarter of the
+            side; if not, it is FlowNetS.
         flow_scale_head: Whether the flow network has DFF's scale map.
         groups: Side of the grid of position-sensitive bins.
         anchor_scales: Anchor sides in multiples of the feature stride.
@@ -82,7 +82,7 @@ class ModelConfig:
     feature_channels: int = 1024
     embedding_channels: tuple[int, int] = (512, 2048)
     flow_width: float = 1.0
-    flow_reach: int = 0
+    flow_matching: bool = False
     flow_scale_head: bool = False
     groups: int = 7
     anchor_scales: tuple[float, ...] = (8.0, 16.0, 32.0)
@@ -155,7 +155,7 @@ class ModelConfig:
 
 
 _ANY_LENGTH = ("classes", "anchor_scales", "anchor_ratios")
-_MAY_BE_ZERO = ("flow_reach", "score_threshold", "pixel_mean")
+_MAY_BE_ZERO = ("score_threshold", "pixel_mean")
 
 
 def _check_tuple(name: str, value: object, kind: type, length: int | None) -> None:
@@ -182,7 +182,7 @@ _PRESETS = {
         feature_channels=128,
         embedding_channels=(64, 128),
         flow_width=0.125,
-        flow_reach=4,
+        flow_matching=True,
         groups=3,
         anchor_scales=(4.0, 8.0, 16.0),
         proposals_before_nms=1000,

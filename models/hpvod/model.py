@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -10,7 +12,7 @@ from hpvod.config import ModelConfig
 from hpvod.networks.detection import DetectionNetwork
 from hpvod.networks.embedding import EmbedNetwork
 from hpvod.networks.feature import Bottleneck, FeatureNetwork
-from hpvod.networks.flow import FlowNetwork
+from hpvod.networks.flow import INITIAL_SHARPNESS, FlowNetwork
 
 
 class HPVODModel(nn.Module):
@@ -26,7 +28,7 @@ class HPVODModel(nn.Module):
         self.flow = FlowNetwork(
             config.flow_width,
             config.feature_channels if config.flow_scale_head else None,
-            config.flow_reach,
+            matching=config.flow_matching,
         )
         self.embedding = EmbedNetwork(config.feature_channels, *config.embedding_channels)
         self.detection = DetectionNetwork(config)
@@ -75,6 +77,8 @@ def _initialise(model: HPVODModel, generator: torch.Generator) -> None:
     for head in (model.detection.rfcn.cls, model.detection.rfcn.box):
         head.weight.mul_(model.config.groups)
     model.flow.quality.weight.normal_(0, 0.01, generator=generator)
+    if model.flow.descriptor is not None:
+        model.flow.log_sharpness.fill_(math.log(INITIAL_SHARPNESS))
     if model.flow.scale is not None:
         model.flow.scale.weight.zero_()
         model.flow.scale.get_parameter("bias").fill_(1)

@@ -37,8 +37,11 @@ class PackedFlow:
     @torch.no_grad()
     def __init__(self, network: FlowNetwork) -> None:
         self._encoder = {name: Convolution.of(conv) for name, conv in network.encoder.items()}
-        self._reach = network.reach
-        self._matched = None if network.matched is None else Convolution.of(network.matched)
+        self._shrink = network.shrink
+        self._descriptor = None
+        if network.descriptor is not None:
+            self._descriptor = Convolution.of(network.descriptor)
+            self._log_sharpness = network.log_sharpness.clone()
         self._decoder = {name: _Level.of(level) for name, level in network.decoder.items()}
         # Side by side in one convolution: the flow's two channels, then Q.
         weight = torch.cat((network.flow.weight, network.quality.weight))
@@ -55,21 +58,18 @@ class PackedFlow:
         if current.shape != self._image_shape:
             self._image_shape, self._memory = current.shape, _Memory()
         memory = self._memory
-        x = memory.images(current, key, dim=0 if self._reach else 1)
+        x = memory.images(current, key, self._shrink, dim=1 if self._descriptor is None else 0)
         skips: dict[str, Tensor] = {}
         for name, convolution in self._encoder.items():
-            x = memory.convolved(name, convolution, x)
-            if name == "conv2" and self._matched is not None:
-                skip = memory.convolved("matched", self._matched, matches(x, self._reach))
-                skips[name] = F.leaky_relu_(skip, NEGATIVE_SLOPE)
-            if name == "conv3" and self._matched is not None:
-                x = matches(x, self._reach)
-            else:
-                x = F.leaky_relu_(x, NEGATIVE_SLOPE)
-            skips.setdefault(name, x)
+            x = F.leaky_relu_(memory.convolved(name, convolution, x), NEGATIVE_SLOPE)
+            if name == "conv2" and self._descriptor is not None:
+                described = memory.convolved("descriptor", self._descriptor, x)
+                x = matches(described, self._log_sharpness)
+            skips[name] = x
         for name, level in self._decoder.items():
             x = level.refined(memory, name, x, skips[name])
-        x = F.avg_pool2d(x, 2, ceil_mode=True)
+        if self._shrink == 2:
+            x = F.avg_pool2d(x, 2, ceil_mode=True)
         head = memory.convolved("head", self._head, x)
         scale = None if self._scale is None else memory.convolved("scale", self._scale, x)
         flow = (head[:, :2] * FLOW_SCALE).contiguous()
@@ -91,16 +91,16 @@ class _Memory:
             self._others[name] = memory.permute(0, 3, 1, 2)
         return self._others[name]
 
-    def images(self, current: Tensor, key: Tensor, dim: int) -> Tensor:
-        """What the network makes of its images first: both at half their size, in 0 to 1.
+    def images(self, current: Tensor, key: Tensor, shrink: int, dim: int) -> Tensor:
+        """What the network makes of its images first: both with sides `shrink` times shorter.
 
-        They lie one behind the other along `dim`, 0 or 1.
+        In 0 to 1, one behind the other along `dim`, 0 or 1.
         """
         count, channels, height, width = current.shape
         both = (2 * count, channels) if dim == 0 else (count, 2 * channels)
-        out = self.map("images", current, (*both, -(-height // 2), -(-width // 2)))
-        for image, half in zip((current, key), out.chunk(2, dim), strict=True):
-            torch.div(F.avg_pool2d(image, 2, ceil_mode=True), 255, out=half)
+        out = self.map("images", current, (*both, -(-height // shrink), -(-width // shrink)))
+        for image, small in zip((current, key), out.chunk(2, dim), strict=True):
+            torch.div(F.avg_pool2d(image, shrink, ceil_mode=True), 255, out=small)
         return out
 
     def convolved(self, name: str, convolution: Convolution, x: Tensor) -> Tensor:

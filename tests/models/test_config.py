@@ -50,7 +50,7 @@ def test_unknown_preset_lists_the_known_ones() -> None:
         ("feature_channels", 1023),
         ("embedding_channels", (512,)),
         ("flow_width", 0.0),
-        ("flow_reach", -1),
+        ("flow_matching", 1),
         ("flow_scale_head", 1),
         ("box_std", (0.1, 0.1, -0.2, 0.2)),
         ("nms", -0.3),

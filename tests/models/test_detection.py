@@ -98,6 +98,7 @@ def test_rows_behind_the_counts_are_zero_and_never_detections(tiny_model: HPVODM
     network = copy.deepcopy(tiny_model.detection)
     # No score is 0: so every class of every proposal is a detection.
     network.score_threshold, network.nms, network.max_detections = 0.0, 1.0, 9000
+    network.rpn.nms = 0.5  # leaves fewer proposals than there is room for
     features = random_feature(batch=2)
     with torch.no_grad():
         proposals = network.rpn.propose(network.rpn(features[:, :64]), (6, 8), (90, 125))

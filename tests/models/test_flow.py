@@ -12,7 +12,7 @@ from hpvod.model import HPVODModel, build_model
 from hpvod.networks.flow import FlowNetwork
 
 from .random_data import random_image
-from .test_correlation import literal_correlation
+from .test_matching import literal_motion
 
 
 def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tensor:
@@ -38,16 +38,17 @@ def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tenso
         features = torch.where(features > 0, features, 0.1 * features)
         return torch.cat((skip, features, deconv(flow, f"{name}.upsample_flow", skip)), 1)
 
-    images = [F.avg_pool2d(image / 255, 2, ceil_mode=True) for image in (current, key)]
-    if network.reach:
-        second = [linear(conv(x, "encoder.conv1", 2, 3), "encoder.conv2", 2, 2) for x in images]
-        third = [linear(rectified(x), "encoder.conv3", 2, 2) for x in second]
-        near2, near3 = (literal_correlation(*pair, network.reach) for pair in (second, third))
-        c2 = conv(torch.cat((rectified(second[0]), near2), 1), "matched", 1, 0)
-        c3 = torch.cat((rectified(third[0]), near3), 1)
+    matching = network.descriptor is not None
+    shrink = 4 if matching else 2
+    images = [F.avg_pool2d(image / 255, shrink, ceil_mode=True) for image in (current, key)]
+    if matching:
+        second = [conv(conv(x, "encoder.conv1", 2, 3), "encoder.conv2", 2, 2) for x in images]
+        described = [linear(x, "descriptor", 1, 1) for x in second]
+        motion = literal_motion(*described, network.log_sharpness.exp().item())
+        c2 = torch.cat((rectified(described[0]), motion), 1)
     else:
         c2 = conv(conv(torch.cat(images, 1), "encoder.conv1", 2, 3), "encoder.conv2", 2, 2)
-        c3 = conv(c2, "encoder.conv3", 2, 2)
+    c3 = conv(c2, "encoder.conv3", 2, 2)
     c3 = conv(c3, "encoder.conv3_1", 1, 1)
     c4 = conv(conv(c3, "encoder.conv4", 2, 1), "encoder.conv4_1", 1, 1)
     c5 = conv(conv(c4, "encoder.conv5", 2, 1), "encoder.conv5_1", 1, 1)
@@ -56,14 +57,14 @@ def literal_flownet(network: FlowNetwork, current: Tensor, key: Tensor) -> Tenso
     x = up(x, c4, "decoder.conv4_1")
     x = up(x, c3, "decoder.conv3_1")
     x = up(x, c2, "decoder.conv2")
-    return F.avg_pool2d(x, 2, ceil_mode=True)
+    return x if matching else F.avg_pool2d(x, 2, ceil_mode=True)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (75, 131), (32, 33), (97, 101)])
-@pytest.mark.parametrize("reach", [0, 2])
-def test_equals_a_literal_transcription(size: tuple[int, int], reach: int) -> None:
+@pytest.mark.parametrize("matching", [False, True])
+def test_equals_a_literal_transcription(size: tuple[int, int], matching: bool) -> None:
     torch.manual_seed(0)
-    network = FlowNetwork(1 / 16, scale_channels=5, reach=reach).double()
+    network = FlowNetwork(1 / 16, scale_channels=5, matching=matching).double()
     assert network.scale is not None
     current, key = random_image(*size, seed=1).double(), random_image(*size, seed=2).double()
     found = network(current, key)
@@ -76,15 +77,17 @@ def test_equals_a_literal_transcription(size: tuple[int, int], reach: int) -> No
     torch.testing.assert_close(found.scale, scale, rtol=1e-10, atol=1e-10)
 
 
-def test_matches_show_motion_that_the_maps_do_not() -> None:
-    """With a reach, the same two images in other places of one another give another flow."""
+def test_the_key_frame_is_seen_by_its_matches_alone() -> None:
+    """With matching, the same two images in other places of one another give another flow."""
     torch.manual_seed(0)
-    network = FlowNetwork(1 / 16, scale_channels=None, reach=2).double()
+    network = FlowNetwork(1 / 16, scale_channels=None, matching=True).double()
     image = random_image(64, 96).double()
     still, moved = network(image, image), network(image, image.roll(16, 3))
     assert not torch.allclose(still.flow, moved.flow, rtol=0.1)
-    for weights, maps in ((network.matched, 8), (network.encoder["conv3_1"], 16)):
-        torch.nn.init.zeros_(weights.weight[:, maps:].detach())
+    skip = network.encoder["conv2"].out_channels
+    readers = [network.encoder["conv3"], network.flow, network.quality]
+    for reader in readers:
+        torch.nn.init.zeros_(reader.weight[:, skip : skip + 3].detach())
     still, moved = network(image, image), network(image, image.roll(16, 3))
     assert torch.equal(still.flow, moved.flow)
 
@@ -104,10 +107,10 @@ def test_channels_are_flownets() -> None:
     assert shapes["scale.weight"] == (1024, 194, 1, 1)
 
 
-@pytest.mark.parametrize("reach", [0, 3])
-def test_size_is_the_feature_networks(reach: int) -> None:
+@pytest.mark.parametrize("matching", [False, True])
+def test_size_is_the_feature_networks(matching: bool) -> None:
     with torch.device("meta"):
-        network = FlowNetwork(1 / 64, scale_channels=None, reach=reach)
+        network = FlowNetwork(1 / 64, scale_channels=None, matching=matching)
         sizes = [(h, 32 + 37 * h % 131) for h in range(32, 100)] + [(600, 1000), (562, 1000)]
         for height, width in sizes:
             image = torch.empty(1, 3, height, width)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from hpvod.data import DataError, FlyingChairs, write_flow
 from hpvod.networks.flow import FLOW_SCALE, FlowNetwork
 from hpvod.tensor_file import WeightsError
-from hpvod.training.flow_pretraining import FlowSample, FlowTask, at_stride, mirrored, zoomed
+from hpvod.training.flow_pretraining import FlowSample, FlowTask, cut, mirrored, recoloured
 from hpvod.training.flow_weights import load_flow_weights, save_flow_weights
 
 from .random_data import random_image
@@ -18,39 +18,29 @@ WIDTH = 0.0625
 CPU = torch.device("cpu")
 
 
-def network_of(seed=0, width=WIDTH, scale_channels=None):
+def network_of(seed=0, width=WIDTH, scale_channels=None, matching=False):
     torch.manual_seed(seed)
-    return FlowNetwork(width, scale_channels)
+    return FlowNetwork(width, scale_channels, matching=matching)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (75, 109)])
-def test_levels_are_flows_from_coarse_to_fine_and_end_with_the_networks(height, width):
-    network = network_of()
+@pytest.mark.parametrize(
+    ("matching", "strides"),
+    [(False, (128, 64, 32, 16, 16)), (True, (256, 128, 64, 32, 16))],
+)
+def test_levels_are_flows_from_coarse_to_fine_and_end_with_the_networks(
+    height, width, matching, strides
+):
+    network = network_of(matching=matching)
+    assert network.level_strides == strides
     current, key = random_image(height, width, batch=2).split(1)
     with torch.no_grad():
-        levels = network.levels(current, key)
+        levels, matched = network.levels(current, key)
         flow = network(current, key).flow
-    expected = [(-(-height // s), -(-width // s)) for s in (128, 64, 32, 16, 16)]
+    expected = [(-(-height // s), -(-width // s)) for s in strides]
     assert [tuple(level.shape) for level in levels] == [(1, 2, *size) for size in expected]
     torch.testing.assert_close(flow, levels[-1] * FLOW_SCALE)
-
-
-def test_at_stride_is_the_mean_around_every_stride_th_pixel():
-    flow = torch.zeros(1, 2, 9, 9)
-    flow[0, 0] = torch.arange(9.0)
-    flow[0, 1] = 10 * torch.arange(9.0)[:, None]
-    found = at_stride(flow, 4)
-    # Around pixels 0, 4 and 8: of 0..2, 2..6 and 6..8.
-    assert found[0, 0].tolist() == [[1, 4, 7]] * 3
-    assert found[0, 1].tolist() == [[10] * 3, [40] * 3, [70] * 3]
-
-
-@pytest.mark.parametrize("stride", [16, 32, 64, 128])
-@pytest.mark.parametrize("size", [(64, 96), (75, 109), (1, 1)])
-def test_at_stride_has_the_size_of_the_level_and_keeps_a_constant(stride, size):
-    found = at_stride(torch.full((1, 2, *size), 3.5), stride)
-    assert found.shape[2:] == tuple(-(-side // stride) for side in size)
-    torch.testing.assert_close(found, torch.full_like(found, 3.5))
+    assert (None if matched is None else matched.shape) == (levels[-1].shape if matching else None)
 
 
 def moved(flow=(3.0, -2.0), size=(40, 56)):
@@ -84,36 +74,43 @@ def test_the_flow_of_an_augmented_sample_still_fits():
     # What a wrong sign would come to.
     assert misfit(FlowSample(sample.current, sample.key, -sample.flow)) > 5
     for changed in (
-        mirrored(sample),
-        zoomed(sample, 1.4, (0.0, 0.0)),
-        zoomed(sample, 1.4, (1.0, 0.5)),
-        mirrored(zoomed(other, 1.2, (0.3, 0.9))),
+        mirrored(sample, 0),
+        mirrored(sample, 1),
+        recoloured(sample, [2, 0, 1]),
+        cut(sample, 0.0, 0.0),
+        cut(sample, 1.0, 0.5),
+        mirrored(cut(other, 0.3, 0.9), 0),
     ):
-        assert changed.current.shape == changed.key.shape == sample.current.shape
+        assert changed.current.shape[1:] == changed.key.shape[1:] == changed.flow.shape[1:]
         assert misfit(changed) < 0.8
 
 
-def test_mirrored_twice_is_the_sample():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_mirrored_twice_is_the_sample(axis):
     sample = moved()
-    again = mirrored(mirrored(sample))
+    once = mirrored(sample, axis)
+    assert once.flow[axis, 0, 0] == -sample.flow[axis, 0, 0]
+    assert once.flow[1 - axis, 0, 0] == sample.flow[1 - axis, 0, 0]
+    again = mirrored(once, axis)
     for name in ("current", "key", "flow"):
         assert torch.equal(getattr(again, name), getattr(sample, name))
 
 
-def test_zoomed_by_one_is_the_sample_and_by_more_a_corner_of_it():
+def test_recoloured_moves_channels_of_both_images():
     sample = moved()
-    same = zoomed(sample, 1.0, (0.7, 0.2))
-    torch.testing.assert_close(same.current, sample.current)
-    torch.testing.assert_close(same.flow, sample.flow)
-    twice = zoomed(sample, 2.0, (0.0, 0.0))
-    torch.testing.assert_close(twice.flow, 2 * sample.flow)
-    mean = F.avg_pool2d(twice.current[None], 2)[0]
-    height, width = mean.shape[1:]
-    difference = mean - sample.current[:, :height, :width]
-    assert difference.abs().mean() < 1
-    far = zoomed(sample, 2.0, (1.0, 1.0))
-    mean = F.avg_pool2d(far.current[None], 2)[0]
-    assert (mean - sample.current[:, -height:, -width:]).abs().mean() < 1
+    other = recoloured(sample, [1, 2, 0])
+    for name in ("current", "key"):
+        assert torch.equal(getattr(other, name)[0], getattr(sample, name)[1])
+        assert torch.equal(getattr(other, name)[2], getattr(sample, name)[0])
+
+
+def test_cut_is_five_sixths_of_the_sample_at_its_place():
+    sample = moved(size=(60, 90))
+    for down, right, top, left in ((0.0, 0.0, 0, 0), (1.0, 1.0, 10, 15), (0.5, 0.2, 5, 3)):
+        part = cut(sample, down, right)
+        for name in ("current", "key", "flow"):
+            whole = getattr(sample, name)
+            assert torch.equal(getattr(part, name), whole[:, top : top + 50, left : left + 75])
 
 
 def write_chairs(folder, sample, count=2):
@@ -133,12 +130,14 @@ def test_samples_depend_on_seed_position_and_attempt(tmp_path):
     again = FlowTask(network_of(), chairs, seed=1)
     flows = [task.read(i, 0).flow for i in range(8)]
     assert all(torch.equal(again.read(i, 0).flow, flow) for i, flow in enumerate(flows))
-    assert not torch.equal(task.read(0, 1).flow, flows[0])
-    assert not torch.equal(FlowTask(network_of(), chairs, seed=2).read(0, 0).flow, flows[0])
-    # Mirrored about every second time, and enlarged by up to a half.
-    to_the_left = [bool((flow[0] < 0).all()) for flow in flows]
-    assert any(to_the_left) and not all(to_the_left)
-    assert all(2.9 < flow[0].abs().mean() < 4.6 for flow in flows)
+    images = [task.read(i, 0).current for i in range(8)]
+    assert not torch.equal(task.read(0, 1).current, images[0])
+    assert not torch.equal(FlowTask(network_of(), chairs, seed=2).read(0, 0).current, images[0])
+    # Mirrored about every second time, along either axis.
+    for axis in (0, 1):
+        negative = [bool((flow[axis] < 0).all()) for flow in flows]
+        assert any(negative) and not all(negative)
+    assert len({tuple(image.flatten()[:99].tolist()) for image in images}) == 8
     assert all(misfit(task.read(i, 0)) < 2 for i in range(8))
 
 
@@ -149,19 +148,28 @@ def test_a_damaged_file_is_named(tmp_path):
         FlowTask(network_of(), chairs, seed=0).read(0, 0)
 
 
-def test_losses_are_end_point_errors_of_all_levels(tmp_path):
+@pytest.mark.parametrize("matching", [False, True])
+def test_losses_are_end_point_errors_of_all_levels(tmp_path, matching):
     sample = moved((4.0, -3.0), (64, 96))
-    network = network_of()
+    network = network_of(matching=matching)
     task = FlowTask(network, write_chairs(tmp_path, sample), seed=0)
     with torch.no_grad():  # A network that says (8, 0) pixels at every level.
         for module in (network.flow, *(level.flow for level in network.decoder.values())):
             module.weight.zero_()
             module.bias.copy_(torch.tensor([8 / 40, 0.0]))
+        if matching:  # What looks the same everywhere is found in the middle of the image.
+            network.descriptor.weight.zero_()
         [(part, count)] = task.parts([sample])
         total, error = task.losses(part, CPU).tolist()
     assert count == 1
     assert error == pytest.approx(5)
-    assert total == pytest.approx((0.25 + 0.25 + 0.25 + 0.5 + 1) * 5 / 40)
+    expected = (0.25 + 0.25 + 0.25 + 0.5 + 1) * 5 / 40
+    if matching:
+        y, x = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
+        motion = 16 * torch.stack((2.5 - x, 1.5 - y))
+        errors = (motion - torch.tensor([4.0, -3.0]).view(2, 1, 1)).norm(dim=0)
+        expected += 0.5 * float(errors.mean()) / 40
+    assert total == pytest.approx(expected)
 
 
 def test_pairs_of_a_size_are_one_part_whose_losses_are_their_means(tmp_path):
@@ -175,9 +183,10 @@ def test_pairs_of_a_size_are_one_part_whose_losses_are_their_means(tmp_path):
     torch.testing.assert_close(other, alone[1])
 
 
-def test_all_is_trained_but_the_heads_for_q_and_the_scale(tmp_path):
+@pytest.mark.parametrize("matching", [False, True])
+def test_all_is_trained_but_the_heads_for_q_and_the_scale(tmp_path, matching):
     sample = moved(size=(64, 96))
-    network = network_of(scale_channels=8)
+    network = network_of(scale_channels=8, matching=matching)
     task = FlowTask(network, write_chairs(tmp_path, sample), seed=0)
     [(part, _)] = task.parts([sample])
     task.losses(part, CPU)[0].backward()

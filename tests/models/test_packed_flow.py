@@ -10,10 +10,10 @@ from hpvod.packed_flow import PackedFlow
 SIZES = [(75, 109), (64, 128), (96, 97), (20, 33), (1, 1)]
 
 
-def network(scale_channels=None, dtype=torch.float64, reach=0):
+def network(scale_channels=None, dtype=torch.float64, matching=False):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return FlowNetwork(0.125, scale_channels, reach).to(dtype).eval()
+        return FlowNetwork(0.125, scale_channels, matching=matching).to(dtype).eval()
 
 
 def images(batch, height, width, dtype=torch.float64):
@@ -21,10 +21,12 @@ def images(batch, height, width, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("scale_channels", "reach"), [(None, 0), (24, 0), (None, 3)])
+@pytest.mark.parametrize(
+    ("scale_channels", "matching"), [(None, False), (24, False), (None, True), (24, True)]
+)
 @torch.inference_mode()
-def test_computes_what_the_flow_network_computes(size, scale_channels, reach):
-    flow_network = network(scale_channels, reach=reach)
+def test_computes_what_the_flow_network_computes(size, scale_channels, matching):
+    flow_network = network(scale_channels, matching=matching)
     current, key = images(2, *size)
     expected = flow_network(current, key)
     result = PackedFlow(flow_network)(current, key)

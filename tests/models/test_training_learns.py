@@ -54,6 +54,8 @@ def trained(made: tuple[Path, Path], out: Path, area_weight: float) -> tuple[lis
     data, weights = made
     video = ImageNetVID(data, "train")
     task = task_of(weights, video, area_weight=area_weight)
+    # So that all is recomputed at first, whatever the random weights make of Q.
+    torch.nn.init.constant_(task.module.flow.quality.bias, -0.1)
     losses = task.losses
     history = []
 
@@ -77,7 +79,7 @@ def test_the_loss_falls_and_the_updated_area_with_lambda(
     made: tuple[Path, Path], tmp_path: Path
 ) -> None:
     areas = []
-    for area_weight in (0.0, 0.05, 0.5):
+    for area_weight in (0.0, 0.2, 0.5):
         losses, area = trained(made, tmp_path / str(area_weight), area_weight)
         assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
         areas.append(area)

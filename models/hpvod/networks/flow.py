@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpvod.networks.correlation import correlation
+from hpvod.networks.matching import matched_motion
 
 _ENCODER = (
     ("conv1", 64, 7, 2),
@@ -24,8 +25,11 @@ _ENCODER = (
 )
 _DECODER = (("conv5_1", 512), ("conv4_1", 256), ("conv3_1", 128), ("conv2", 64))
 NEGATIVE_SLOPE = 0.1
-# The pre-trained flow is in units of 20 image pixels; a feature pixel is 16, the input half size.
+# The pre-trained flow is in units of 40 image pixels, FlowNet's 20 of an image at half its size; a
+# feature pixel is 16.
 FLOW_SCALE = 2.5
+INITIAL_SHARPNESS = 10.0  # a perfect match counts e^10 times what no match does
+_MATCHES = 3  # channels of `matched_motion`
 
 
 class FlowOutput(NamedTuple):
@@ -39,20 +43,20 @@ class FlowOutput(NamedTuple):
     """DFF's factor [N, C, h, w] on the propagated features, where the network has that head."""
 
 
-def matches(both: Tensor, reach: int) -> Tensor:
-    """What a map of the current image shows, and what of the key frame's it matches.
+def matches(both: Tensor, log_sharpness: Tensor) -> Tensor:
+    """What a map of the current image shows, and where it is found in the key frame's.
 
     Args:
         both: [2N, C, h, w], the maps of the current images and then of the key frames, before the
             activation.
-        reach: R, as `FlowNetwork` takes it.
+        log_sharpness: of `matched_motion`, its logarithm.
 
     Returns:
-        [N, C + (2R + 1)^2, h, w].
+        [N, C + 3, h, w]; the last three are `matched_motion`'s.
     """
     current, key = both.chunk(2)
     shown = F.leaky_relu(current, NEGATIVE_SLOPE)
-    return torch.cat((shown, correlation(current, key, reach)), dim=1)
+    return torch.cat((shown, matched_motion(current, key, log_sharpness.exp())), dim=1)
 
 
 class Refinement(nn.Module):
@@ -78,33 +82,38 @@ class Refinement(nn.Module):
 
 
 class FlowNetwork(nn.Module):
-    """FlowNet on half-resolution images, pooled to the feature maps' resolution.
+    """FlowNet on images of half the side or a quarter, at the feature maps' resolution.
 
-    Without a reach it is FlowNetS, the paper's, whose first convolution takes both images. With
-    one, as in FlowNetC, the first three take each image by itself, and the others what matches
-    what, at the second's resolution and at the third's: large motions are then learnt from little
-    data.
+    Without matching it is FlowNetS, the paper's, on half the side: its first convolution takes both
+    images. With it, what is looked at has a quarter of the side; the first two convolutions take
+    each image by itself, a third describes what they found, at stride 16, and the others take what
+    the current image shows with where it is found in the key frame. Large motions are then learnt
+    from little data.
     """
 
-    def __init__(self, width: float, scale_channels: int | None, reach: int = 0) -> None:
+    def __init__(self, width: float, scale_channels: int | None, *, matching: bool = False) -> None:
         """Build the network.
 
         Args:
             width: Multiplier of all channel counts but the flow's.
             scale_channels: Channels of DFF's scale map, or None for a network without it.
-            reach: How far matches are looked for, in positions of either map; 0 for FlowNetS.
+            matching: Whether the images are matched; their own layers are twice as wide.
         """
         super().__init__()
-        self.reach = reach
-        positions = (2 * reach + 1) ** 2
+        self.shrink = 4 if matching else 2
         channels = {name: round(width * count) for name, count, _, _ in _ENCODER}
         self.encoder = nn.ModuleDict()
-        inputs = 3 if reach else 6
+        self.descriptor: nn.Conv2d | None = None
+        inputs = 3 if matching else 6
         for name, _, kernel, stride in _ENCODER:
+            if matching and name in ("conv1", "conv2"):
+                channels[name] *= 2
             self.encoder[name] = nn.Conv2d(inputs, channels[name], kernel, stride, kernel // 2)
-            inputs = channels[name] + (positions if reach and name == "conv3" else 0)
-        count = channels["conv2"]
-        self.matched = nn.Conv2d(count + positions, count, 1) if reach else None
+            inputs = channels[name]
+            if matching and name == "conv2":
+                self.descriptor = nn.Conv2d(inputs, inputs, 3, padding=1)
+                self.log_sharpness = nn.Parameter(torch.tensor(math.log(INITIAL_SHARPNESS)))
+                inputs = channels[name] = inputs + _MATCHES
         self.decoder = nn.ModuleDict()
         for skip, count in _DECODER:
             outputs = round(width * count)
@@ -127,7 +136,7 @@ class FlowNetwork(nn.Module):
         Raises:
             ValueError: The images are not of the same shape [N, 3, h, w].
         """
-        x, _ = self._decoded(current, key)
+        x, _, _ = self._decoded(current, key)
         scale = None if self.scale is None else self.scale(x)
         return FlowOutput(self.flow(x) * FLOW_SCALE, self.quality(x), scale)
 
@@ -137,7 +146,12 @@ class FlowNetwork(nn.Module):
         untaught = {parameter for head in heads for parameter in head.parameters()}
         return [parameter for parameter in self.parameters() if parameter not in untaught]
 
-    def levels(self, current: Tensor, key: Tensor) -> list[Tensor]:
+    @property
+    def level_strides(self) -> tuple[int, ...]:
+        """Image pixels between two positions of each of the `levels`' flows."""
+        return (*(self.shrink * stride for stride in (64, 32, 16, 8)), 16)
+
+    def levels(self, current: Tensor, key: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """The flow at every level of the decoder, what supervised training looks at.
 
         Args:
@@ -145,34 +159,33 @@ class FlowNetwork(nn.Module):
             key: likewise.
 
         Returns:
-            Flows [N, 2, ceil(h / s), ceil(w / s)] for s = 128, 64, 32, 16 and once more 16, the
-            one that `forward` returns; all in units of 40 pixels of the image.
+            Flows [N, 2, ceil(h / s), ceil(w / s)] for s of `level_strides`, the last of which is
+            the one that `forward` returns; with matching also the matches' motion, of stride 16.
+            All are in units of 40 pixels of the image.
         """
-        x, flows = self._decoded(current, key)
-        return [*flows, self.flow(x)]
+        x, flows, motion = self._decoded(current, key)
+        return [*flows, self.flow(x)], motion if motion is None else motion * (16 / 40)
 
-    def _decoded(self, current: Tensor, key: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What the heads read, and the flows of the decoder's levels."""
+    def _decoded(self, current: Tensor, key: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """What the heads read, the flows of the decoder's levels, and the matches' motion."""
         if current.ndim != 4 or current.shape[1] != 3 or current.shape != key.shape:
             raise ValueError(
                 "current and key must both be [N, 3, h, w], "
                 f"not {list(current.shape)} and {list(key.shape)}"
             )
         # Like the feature network's, every layer that strides rounds its size up: equal sizes.
-        images = torch.cat((current, key), dim=0 if self.reach else 1)
-        x = F.avg_pool2d(images, 2, ceil_mode=True) / 255
+        images = torch.cat((current, key), dim=1 if self.descriptor is None else 0)
+        x = F.avg_pool2d(images, self.shrink, ceil_mode=True) / 255
+        motion = None
         skips: dict[str, Tensor] = {}
         for name, convolution in self.encoder.items():
-            x = convolution(x)
-            if name == "conv2" and self.matched is not None:
-                skips[name] = F.leaky_relu(self.matched(matches(x, self.reach)), NEGATIVE_SLOPE)
-            if name == "conv3" and self.matched is not None:
-                x = matches(x, self.reach)
-            else:
-                x = F.leaky_relu(x, NEGATIVE_SLOPE)
-            skips.setdefault(name, x)
+            x = F.leaky_relu(convolution(x), NEGATIVE_SLOPE)
+            if name == "conv2" and self.descriptor is not None:
+                x = matches(self.descriptor(x), self.log_sharpness)
+                motion = x[:, -3:-1]
+            skips[name] = x
         flows = []
         for name, refinement in self.decoder.items():
             x, flow = refinement(x, skips[name])
             flows.append(flow)
-        return F.avg_pool2d(x, 2, ceil_mode=True), flows
+        return F.avg_pool2d(x, 4 // self.shrink, ceil_mode=True), flows, motion

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hpvod.synthetic.noise import smooth_noise
 
+_BLOTCHES = 0.6  # their contrast, as a share of a colour; not tuned
 EXTENT = 1.1
 """Half a sprite's side where half the object's is 1: there is air around it to blend with."""
 
@@ -61,11 +62,17 @@ def draw_sprite(name: str, side: int, rng: np.random.Generator) -> Image.Image:
     alpha = np.clip(_OUTLINES[outline](x, y) / pixel + 0.5, 0, 1)[..., None]
     # A pattern's slope at 0 is about 16: its colours change within 2 pixels.
     light = np.clip(_PATTERNS[pattern](x, y) / (32 * pixel) + 0.5, 0, 1)[..., None]
-    dark_colour, light_colour = rng.uniform(20, 110, 3), rng.uniform(130, 230, 3)
+    dark_colour, light_colour = (
+        rng.uniform(low, high, 3).astype(np.float32) for low, high in ((20, 110), (130, 230))
+    )
     if rng.random() < 0.5:
         dark_colour, light_colour = light_colour, dark_colour
-    colour = dark_colour + light * (light_colour - dark_colour)
-    colour = colour * (1 + 0.2 * (smooth_noise(rng, side, side, max(side // 6, 1)) - 0.5))
+    colour: np.ndarray = dark_colour + light * (light_colour - dark_colour)
+    # Patterns repeat themselves. Without blotches, which do not, it could not be told how far a
+    # fast object has moved: its flow would be ambiguous, as no living thing's is.
+    for share in (2, 6):
+        noise = smooth_noise(rng, side, side, max(side // share, 1))
+        colour = colour * (1 + _BLOTCHES * (noise - 0.5))
     rgba = np.concatenate([colour.clip(0, 255) * alpha, 255 * alpha], axis=2)
     return Image.frombuffer("RGBa", (side, side), np.rint(rgba).astype(np.uint8).tobytes())
 

@@ -44,7 +44,7 @@ class DetectorTask:
         seed: int,
         from_scratch: bool,
     ) -> None:
-        self.module: nn.Module = model
+        self.module: nn.Module = model.to(memory_format=torch.channels_last)
         self.parameters: Sequence[nn.Parameter] = trainable_parameters(
             model, from_scratch=from_scratch
         )

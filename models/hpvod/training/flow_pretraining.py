@@ -1,4 +1,4 @@
-"""Supervised training of the flow network: end-point errors at every level, as FlowNetS has it."""
+"""Supervised training of the flow network: end-point errors at every level, as FlowNet has it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from torch.nn import functional as F
 from hpvod.config import ModelConfig
 from hpvod.data import FlyingChairs
 from hpvod.networks.flow import FlowNetwork
+from hpvod.training.flow_target import at_stride, flow_target
 
 _UNIT = 40
-"""Pixels of the image that a flow of 1 stands for: 20 of the half-resolution input."""
-# Strides and weights, coarse to fine. The last level is the fourth one's, pooled; not tuned.
-_LEVELS = ((128, 0.25), (64, 0.25), (32, 0.25), (16, 0.5), (16, 1.0))
-_MAX_ZOOM = 1.5
+"""Pixels of the image that a flow of 1 stands for."""
+_WEIGHTS = (0.25, 0.25, 0.25, 0.5, 1.0)
+"""Of the levels, coarse to fine. The last is made of what the fourth is; not tuned."""
+_MATCHES_WEIGHT = 0.5  # likewise
+_CUT = 5 / 6  # of either side: about what FlowNet's training cuts out of its images
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,11 @@ class FlowTask:
         sample = FlowSample(
             *(torch.from_numpy(values).permute(2, 0, 1) for values in (first, second, flow))
         )
-        zoom = float(random.uniform(1, _MAX_ZOOM))
-        corner = random.uniform(size=2)
-        sample = zoomed(sample, zoom, (float(corner[0]), float(corner[1])))
-        return mirrored(sample) if random.integers(2) else sample
+        sample = cut(sample, random.uniform(), random.uniform())
+        for axis in (0, 1):
+            if random.integers(2):
+                sample = mirrored(sample, axis)
+        return recoloured(sample, random.permutation(3).tolist())
 
     def parts(self, samples: Sequence[FlowSample]) -> Iterator[tuple[FlowSample, int]]:
         """Pairs of a size go through the network together: the tiny one's is then twice as fast."""
@@ -85,55 +88,56 @@ class FlowTask:
             yield FlowSample(current, key, flow), len(alike)
 
     def losses(self, sample: FlowSample, device: torch.device) -> Tensor:
-        """The sum over the levels, and the last level's mean end-point error in pixels; of N."""
+        """The sum over the levels, and the last level's mean end-point error in pixels; of N.
+
+        Both are against `flow_target`, not against the flow itself. What the matches say is
+        compared with the flow: what is around an object is found where it has gone itself.
+        """
         mean = self._mean.to(device)
-        flows = self._network.levels(
+        flows, matched = self._network.levels(
             *(
                 (image.to(device).float() - mean).contiguous(memory_format=torch.channels_last)
                 for image in (sample.current, sample.key)
             )
         )
-        truth = sample.flow.to(device)
-        truths = {stride: at_stride(truth, stride) / _UNIT for stride, _ in _LEVELS}
+        flow = sample.flow.to(device)
+        target = flow_target(flow) / _UNIT
         errors = [
-            (flow.float() - truths[stride]).norm(dim=1).mean()
-            for flow, (stride, _) in zip(flows, _LEVELS, strict=True)
+            (found.float() - at_stride(target, stride)).norm(dim=1).mean()
+            for found, stride in zip(flows, self._network.level_strides, strict=True)
         ]
-        weights = (weight for _, weight in _LEVELS)
-        total = torch.stack([w * e for w, e in zip(weights, errors, strict=True)]).sum()
+        total = torch.stack([w * e for w, e in zip(_WEIGHTS, errors, strict=True)]).sum()
+        if matched is not None:
+            exact = F.avg_pool2d(flow, 17, 16, 8, count_include_pad=False) / _UNIT
+            total = total + _MATCHES_WEIGHT * (matched.float() - exact).norm(dim=1).mean()
         return torch.stack((total, _UNIT * errors[-1]))
 
 
-def at_stride(flow: Tensor, stride: int) -> Tensor:
-    """The mean flow around every stride-th pixel: [N, 2, ceil(H / stride), ceil(W / stride)].
-
-    Position p of a feature map lies at pixel p * stride, so the means are centred there.
-    """
-    return F.avg_pool2d(flow, stride + 1, stride, stride // 2, count_include_pad=False)
-
-
-def mirrored(sample: FlowSample) -> FlowSample:
-    """The sample in a mirror."""
-    flow = sample.flow.flip(2) * sample.flow.new_tensor([-1.0, 1.0]).view(2, 1, 1)
-    return FlowSample(sample.current.flip(2), sample.key.flip(2), flow)
+def mirrored(sample: FlowSample, axis: int) -> FlowSample:
+    """The sample in a mirror: left is right (axis 0), or up is down (axis 1)."""
+    sign = sample.flow.new_ones(2, 1, 1)
+    sign[axis] = -1
+    dim = 2 - axis
+    return FlowSample(sample.current.flip(dim), sample.key.flip(dim), sample.flow.flip(dim) * sign)
 
 
-def zoomed(sample: FlowSample, zoom: float, corner: tuple[float, float]) -> FlowSample:
-    """A part of the sample at its full size.
+def recoloured(sample: FlowSample, channels: list[int]) -> FlowSample:
+    """The sample with the images' R, G and B taken from those channels."""
+    return FlowSample(sample.current[channels], sample.key[channels], sample.flow)
+
+
+def cut(sample: FlowSample, down: float, right: float) -> FlowSample:
+    """A part of the sample.
 
     Args:
         sample: to be cut.
-        zoom: 1 or more.
-        corner: where the part lies: 0 is at the top (left), 1 at the bottom (right).
+        down: where the part lies: 0 is at the top, 1 at the bottom.
+        right: likewise, from the left.
     """
     height, width = sample.flow.shape[1:]
-    rows, columns = round(height / zoom), round(width / zoom)
-    top, left = round(corner[0] * (height - rows)), round(corner[1] * (width - columns))
-
-    def cut(image: Tensor) -> Tensor:
-        # Cut first: what lies outside is not worth enlarging.
-        part = image[None, :, top : top + rows, left : left + columns]
-        return F.interpolate(part, (height, width), mode="bilinear", align_corners=False)[0]
-
-    scale = sample.flow.new_tensor([width / columns, height / rows]).view(2, 1, 1)
-    return FlowSample(cut(sample.current), cut(sample.key), cut(sample.flow) * scale)
+    rows, columns = round(height * _CUT), round(width * _CUT)
+    top, left = round(down * (height - rows)), round(right * (width - columns))
+    where = (..., slice(top, top + rows), slice(left, left + columns))
+    return FlowSample(
+        sample.current[where].clone(), sample.key[where].clone(), sample.flow[where].clone()
+    )
