@@ -12,7 +12,16 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
-constexpr int kWide = 4;  // vectors at a time
+constexpr int64_t kPlanes = 16;  // whose sum is made in a register before it goes to memory
+constexpr int kWide = 4;         // vectors at a time
+
+// Calls planes(channel, count) for kPlanes of the channels at a time.
+template <typename Function>
+HPVOD_INLINE void for_each_planes(int64_t channels, Function planes) {
+  int64_t c = 0;
+  for (; c + kPlanes <= channels; c += kPlanes) planes(c, kPlanes);
+  if (c < channels) planes(c, channels - c);
+}
 
 template <typename T>
 class PlaneAggregator {

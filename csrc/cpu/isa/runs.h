@@ -13,7 +13,6 @@ namespace HPVOD_ISA {
 constexpr int64_t kPiece = 256;  // pixels at most
 constexpr int64_t kPieces = 5;   // of a run at most: many, for every plane lies on pages of its own
 constexpr int64_t kRun = kPieces * kPiece;
-constexpr int64_t kPlanes = 16;   // whose sum is made in a register before it goes to memory
 constexpr int64_t kAligned = 16;  // a piece is a multiple of it, of whole vectors in all dtypes
 
 // How far ahead in its plane a line is asked for. A vector of each of many planes is read and
@@ -59,14 +58,6 @@ HPVOD_INLINE void for_each_pixel(int64_t pixels, Function vector) {
   int64_t p = 0;
   for (; p + kLanes<T> <= pixels; p += kLanes<T>) vector(p, kLanes<T>);
   if (p < pixels) vector(p, pixels - p);
-}
-
-// Calls planes(channel, count) for kPlanes of the channels at a time.
-template <typename Function>
-HPVOD_INLINE void for_each_planes(int64_t channels, Function planes) {
-  int64_t c = 0;
-  for (; c + kPlanes <= channels; c += kPlanes) planes(c, kPlanes);
-  if (c < channels) planes(c, channels - c);
 }
 
 }  // namespace HPVOD_ISA
