@@ -12,8 +12,7 @@ Makes synthetic data and runs hpvod's own commands on them, each printed before 
    the beginning Q grows everywhere, until nothing is recomputed.
 
 Leaves OUT/tiny.safetensors, and OUT/tiny.csv with the losses of 2 to 5. Run again, it goes on from
-the last checkpoint. It takes 4 GB of disk and, by the rates of its parts on 2 slow cores (AMD EPYC
-Milan) and not of one whole run, somewhat less than 2 hours.
+the last checkpoint. It takes 4 GB of disk and, on 2 slow cores (AMD EPYC Milan), about 105 minutes.
 """
 
 from __future__ import annotations
