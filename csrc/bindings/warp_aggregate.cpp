@@ -1,6 +1,8 @@
 // warp_aggregate: the schema, and the CPU's implementation.
 #include "warp_aggregate.h"
 
+#include <memory>
+
 #include "../cpu/warp_aggregate.h"
 #include "cpu_layout.h"
 #include "share_work.h"
@@ -16,8 +18,12 @@ void run(const WarpAggregateMaps& maps, Layout layout, const Tensor& output) {
     share_work(warp_aggregate_range(params),
                [&](int64_t begin, int64_t end) { warp_aggregate_cpu(params, begin, end); });
   } else {
-    share_work(warp_aggregate_planes_range(params),
-               [&](int64_t begin, int64_t end) { warp_aggregate_planes_cpu(params, begin, end); });
+    const std::unique_ptr<char[]> workspace(new char[warp_aggregate_planes_workspace(params)]);
+    for (const PlanesStep step : kPlanesSteps) {
+      share_work(warp_aggregate_planes_range(params, step), [&](int64_t begin, int64_t end) {
+        warp_aggregate_planes_cpu(params, workspace.get(), step, begin, end);
+      });
+    }
   }
 }
 

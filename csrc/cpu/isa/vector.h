@@ -39,6 +39,12 @@ constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(accumulate_t<T>));
 template <typename T>
 using Vector = typename VectorOf<accumulate_t<T>, kLanes<T>>::type;
 
+// What selects lanes of a Vector<T>: all bits of a lane are 1, or 0.
+template <typename T>
+using Bits = std::conditional_t<sizeof(accumulate_t<T>) == 8, int64_t, int32_t>;
+template <typename T>
+using BitVector = typename VectorOf<Bits<T>, kLanes<T>>::type;
+
 template <typename To, typename From>
 HPVOD_INLINE To bit_cast(const From& from) {
   static_assert(sizeof(To) == sizeof(From));
