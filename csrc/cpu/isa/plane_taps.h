@@ -78,22 +78,29 @@ class PlaneTaps {
     }
   }
 
-  // Prepares for_each_vector, once all is found.
-  void sort() {
-    for (int64_t vector = 0; vector < vectors(size_.area()); ++vector) {
-      alike_[static_cast<int>(reads_[vector])].push_back(static_cast<int32_t>(vector));
+  // Prepares for_each_vector, once all is found: cuts the image into tiles of so many vectors.
+  void sort(int64_t tile) {
+    const int64_t all = vectors(size_.area());
+    for (int64_t first = 0; first < all; first += tile) {
+      for (const Reads reads :
+           {Reads::kNeighbours, Reads::kSomeInside, Reads::kTwoRuns, Reads::kScattered}) {
+        for (int64_t vector = first; vector < std::min(first + tile, all); ++vector) {
+          if (reads_[vector] == reads) order_.push_back(static_cast<int32_t>(vector));
+        }
+        ends_.push_back(static_cast<int32_t>(order_.size()));
+      }
     }
   }
 
-  // Calls function(at, p, count) for the vectors of pixels [p, p + count). Those that read alike
-  // follow one another: in the order of their pixels, the processor would often guess wrong what
-  // the next one does.
+  // Calls function(at, p, count) for the vectors of pixels [p, p + count) of a tile. Those that
+  // read alike follow one another: in the order of their pixels, the processor would often guess
+  // wrong what the next one does.
   template <typename Function>
-  HPVOD_INLINE void for_each_vector(Function function) const {
-    for_each_alike<Reads::kNeighbours>(function);
-    for_each_alike<Reads::kSomeInside>(function);
-    for_each_alike<Reads::kTwoRuns>(function);
-    for_each_alike<Reads::kScattered>(function);
+  HPVOD_INLINE void for_each_vector(int64_t tile, Function function) const {
+    for_each_alike<Reads::kNeighbours>(tile, function);
+    for_each_alike<Reads::kSomeInside>(tile, function);
+    for_each_alike<Reads::kTwoRuns>(tile, function);
+    for_each_alike<Reads::kScattered>(tile, function);
   }
 
  private:
@@ -160,11 +167,11 @@ class PlaneTaps {
   };
 
   template <Reads kReads, typename Function>
-  HPVOD_INLINE void for_each_alike(Function function) const {
-    const int64_t area = size_.area();
-    for (const int64_t vector : alike_[static_cast<int>(kReads)]) {
+  HPVOD_INLINE void for_each_alike(int64_t tile, Function function) const {
+    const int64_t area = size_.area(), list = 4 * tile + static_cast<int>(kReads);
+    for (int64_t i = list > 0 ? ends_[list - 1] : 0; i < ends_[list]; ++i) {
+      const int64_t vector = order_[i], p = vector * kLanes<T>;
       const At<kReads> at(*this, vector);
-      const int64_t p = vector * kLanes<T>;
       function(at, p, at.kFull ? kLanes<T> : std::min<int64_t>(kLanes<T>, area - p));
     }
   }
@@ -221,7 +228,8 @@ class PlaneTaps {
   int32_t* const places_;  // [4, pixels]
   Starts* const starts_;   // [vectors]
   Reads* const reads_;     // [vectors]
-  std::vector<int32_t> alike_[4];
+  std::vector<int32_t> order_;  // the vectors of each tile, by what they read
+  std::vector<int32_t> ends_;   // [tiles, 4], in order_
 };
 
 }  // namespace HPVOD_ISA

@@ -15,10 +15,11 @@ namespace {
 
 constexpr int64_t kLine = 64;
 
-// Planes of each map that are gone through side by side, while the next are asked for. Each is a
-// stream of memory, of which a processor follows about 16, and two maps are read. Of large maps
-// they are fewer: two groups of each map have to stay in a core's second-level cache.
-constexpr int64_t kMostPlanes = 8, kLeastPlanes = 4, kGroupBytes = 96 << 10;
+// Planes of each map that are gone through side by side, a tile of them at a time, while the next
+// are asked for. Each is a stream of memory, of which a processor follows about 16, and two maps
+// are read. Two tiles of all maps stay in a core's second-level cache.
+constexpr int64_t kPlanes = 8;
+constexpr int64_t kTileBytes = 5 << 10;  // of a plane, at most
 
 // Blocks of channels, which the threads share. They depend on the map alone, and sums over them
 // are added in their order.
@@ -29,48 +30,62 @@ struct Blocks {
 
   explicit Blocks(int64_t channels) : channels(channels) {
     constexpr int64_t kMost = 16, kLeastSize = 32;
-    const int64_t groups = (channels + kMost * kMostPlanes - 1) / (kMost * kMostPlanes);
-    size = std::max(kLeastSize, groups * kMostPlanes);
+    const int64_t groups = (channels + kMost * kPlanes - 1) / (kMost * kPlanes);
+    size = std::max(kLeastSize, groups * kPlanes);
     count = std::max<int64_t>(1, (channels + size - 1) / size);
   }
 };
 
-// Some planes of the maps that a step reads; null of no map.
+// Some planes of the maps of a step; null of no map.
 template <typename T>
 struct Planes {
   const T* key;
   const T* current;
   const T* own;
   const T* scale;
+  T* output;
   int64_t count;
 };
 
-// Asks for the lines of the planes that are next, some with each vector of pixels: in the order of
-// memory, and for the second-level cache, for the first is full of what is worked on.
+// Asks for the lines of the tile that is next, with each vector of pixels as many as it has in
+// kPlanes planes: in the order of memory, and for the second-level cache, for the first is full of
+// what is worked on.
 template <typename T>
 class Fetcher {
  public:
-  Fetcher(const Planes<T>& planes, int64_t area) {
-    const int64_t lines = planes.count * area * static_cast<int64_t>(sizeof(T)) / kLine + 1;
-    const int64_t vectors = PlaneTaps<T>::vectors(area);
-    lines_ = (lines + vectors - 1) / vectors;
+  // planes: from the tile's first pixel on.
+  Fetcher(const Planes<T>& planes, int64_t vectors, int64_t area)
+      : steps_((vectors + kPlanes - 1) / kPlanes),
+        step_(steps_),
+        planes_(planes.count),
+        skip_(area * static_cast<int64_t>(sizeof(T)) - steps_ * kBytes) {
     // Of the current map, a mask leaves little to be read.
     const T* value = planes.own ? planes.own : planes.current;
-    for (const T* map : {planes.key, value, planes.scale}) {
-      if (map && planes.count > 0) next_[maps_++] = reinterpret_cast<const char*>(map);
+    for (const T* map : {planes.key, value, planes.scale, static_cast<const T*>(planes.output)}) {
+      if (map) next_[maps_++] = reinterpret_cast<const char*>(map);
     }
   }
 
   HPVOD_INLINE void fetch() {
+    if (planes_ == 0) return;
     for (int map = 0; map < maps_; ++map) {
-      for (int64_t i = 0; i < lines_; ++i) __builtin_prefetch(next_[map] + i * kLine, 0, 2);
-      next_[map] += lines_ * kLine;
+      const char* next = next_[map] + offset_;
+#pragma GCC unroll 8
+      for (int64_t byte = 0; byte < kBytes; byte += kLine) __builtin_prefetch(next + byte, 0, 2);
     }
+    offset_ += kBytes;
+    if (--step_ == 0) --planes_, step_ = steps_, offset_ += skip_;
   }
 
  private:
-  int64_t lines_;  // of a map, with a vector
-  const char* next_[3];
+  static constexpr int64_t kBytes = kPlanes * kLanes<T> * sizeof(T);  // with a vector, of a map
+
+  const int64_t steps_;  // vectors with which a plane is asked for
+  int64_t step_;         // those that are left of it
+  int64_t planes_;       // that are left
+  const int64_t skip_;   // from a plane's end to the start of the next
+  int64_t offset_ = 0;
+  const char* next_[4];
   int maps_ = 0;
 };
 
@@ -102,24 +117,28 @@ class PlaneAggregator {
 
   // Blocks of the embeddings' channels: the sums that Eq. 3 is made of.
   void compare(int64_t begin, int64_t end) const {
-    const Planes<T> maps = whole(params_.key_embedding, params_.embedding, params_.own_embedding);
-    for_each_group(embedding_blocks_, maps, begin, end, [&](const Group& group, auto for_each) {
-      A *products = sums(group.image, group.block), *key_squares = products + pixels_,
-        *squares = key_squares + pixels_;
-      if (group.opens_block) std::fill_n(products, 3 * pixels_, A{});
-      for_each([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
-        Vector<T> product = {}, key_square = {}, square = {};
-        for_each_plane(group, at, p, count,
-                       [&](int64_t, Vector<T> key, Vector<T> value) __attribute__((always_inline)) {
-                         product = multiply_add(key, value, product);
-                         key_square = multiply_add(key, key, key_square);
-                         square = multiply_add(value, value, square);
-                       });
-        store<A>(products + p, load<A>(products + p) + product);
-        store<A>(key_squares + p, load<A>(key_squares + p) + key_square);
-        store<A>(squares + p, load<A>(squares + p) + square);
-      });
-    });
+    const Planes<T> maps =
+        whole(params_.key_embedding, params_.embedding, params_.own_embedding, nullptr, nullptr);
+    for_each_group(
+        embedding_blocks_, maps, begin, end,
+        [&](const Group& group, auto for_each) __attribute__((always_inline)) {
+          A *products = sums(group.image, group.block), *key_squares = products + pixels_,
+            *squares = key_squares + pixels_;
+          if (group.opens_block) std::fill_n(products, 3 * pixels_, A{});
+          for_each([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
+            Vector<T> product = {}, key_square = {}, square = {};
+            for_each_plane(group, at, p, count,
+                           [&](int64_t, Vector<T> key, Vector<T> value)
+                               __attribute__((always_inline)) {
+                                 product = multiply_add(key, value, product);
+                                 key_square = multiply_add(key, key, key_square);
+                                 square = multiply_add(value, value, square);
+                               });
+            store<A>(products + p, load<A>(products + p) + product);
+            store<A>(key_squares + p, load<A>(key_squares + p) + key_square);
+            store<A>(squares + p, load<A>(squares + p) + square);
+          });
+        });
   }
 
   // Pieces of the images: what comes of the sums (Eq. 3).
@@ -145,25 +164,25 @@ class PlaneAggregator {
 
   // Blocks of the features' channels (Eq. 7 and 11).
   void add(int64_t begin, int64_t end) const {
-    const Planes<T> maps =
-        whole(params_.key_feature, params_.feature, params_.own_feature, params_.scale);
-    for_each_group(feature_blocks_, maps, begin, end, [&](const Group& group, auto for_each) {
-      const A *key_weights = weights(group.image), *current_weights = key_weights + pixels_;
-      T* output = static_cast<T*>(params_.output) +
-                  (group.image * params_.channels + group.channel) * area_;
-      const int64_t area = area_;
-      for_each([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
-        const Vector<T> key_weight = load<A>(key_weights + p),
-                        current_weight = load<A>(current_weights + p);
-        T* target = output + p;
-        for_each_plane(group, at, p, count,
-                       [&](int64_t j, Vector<T> key, Vector<T> value)
-                           __attribute__((always_inline)) {
-                             store(target + j * area,
-                                   multiply_add(key_weight, key, current_weight * value), count);
-                           });
-      });
-    });
+    const Planes<T> maps = whole(params_.key_feature, params_.feature, params_.own_feature,
+                                 params_.scale, params_.output);
+    for_each_group(
+        feature_blocks_, maps, begin, end,
+        [&](const Group& group, auto for_each) __attribute__((always_inline)) {
+          const A *key_weights = weights(group.image), *current_weights = key_weights + pixels_;
+          const int64_t area = area_;
+          for_each([&](const auto& at, int64_t p, int64_t count) __attribute__((always_inline)) {
+            const Vector<T> key_weight = load<A>(key_weights + p),
+                            current_weight = load<A>(current_weights + p);
+            T* target = group.planes.output + p;
+            for_each_plane(
+                group, at, p, count,
+                [&](int64_t j, Vector<T> key, Vector<T> value) __attribute__((always_inline)) {
+                  store(target + j * area, multiply_add(key_weight, key, current_weight * value),
+                        count);
+                });
+          });
+        });
   }
 
  private:
@@ -171,7 +190,6 @@ class PlaneAggregator {
     int64_t image;
     int64_t block;
     bool opens_block;
-    int64_t channel;  // the first
     Planes<T> planes;
     const bool* updated;  // U of the image; null without a mask
   };
@@ -190,15 +208,16 @@ class PlaneAggregator {
   // [3, pixels]: of the products, the key embedding's squares, the current one's.
   A* sums(int64_t image, int64_t block) const { return weights(image) + (2 + 3 * block) * pixels_; }
 
-  static Planes<T> whole(const void* key, const void* current, const void* own,
-                         const void* scale = nullptr) {
+  static Planes<T> whole(const void* key, const void* current, const void* own, const void* scale,
+                         void* output) {
     const auto map = [](const void* values) { return static_cast<const T*>(values); };
-    return {map(key), map(current), map(own), map(scale), 0};
+    return {map(key), map(current), map(own), map(scale), static_cast<T*>(output), 0};
   }
 
-  Planes<T> planes(const Planes<T>& maps, int64_t first, int64_t count) const {
-    const auto from = [&](const T* map) { return map ? map + first * area_ : nullptr; };
-    return {from(maps.key), from(maps.current), from(maps.own), from(maps.scale), count};
+  Planes<T> planes(const Planes<T>& maps, int64_t first, int64_t pixel, int64_t count) const {
+    const auto from = [&](auto* map) { return map ? map + first * area_ + pixel : nullptr; };
+    return {from(maps.key),   from(maps.current), from(maps.own),
+            from(maps.scale), from(maps.output),  count};
   }
 
   // Calls step(group, for_each) for the groups of planes of the blocks [begin, end) of all images,
@@ -206,30 +225,37 @@ class PlaneAggregator {
   template <typename Step>
   HPVOD_INLINE void for_each_group(const Blocks& blocks, const Planes<T>& maps, int64_t begin,
                                    int64_t end, Step step) const {
-    const int64_t most = std::clamp(kGroupBytes / (area_ * static_cast<int64_t>(sizeof(T))),
-                                    kLeastPlanes, kMostPlanes);
+    const int64_t vectors = PlaneTaps<T>::vectors(area_);
+    const int64_t tiles =
+        (vectors * kLanes<T> * static_cast<int64_t>(sizeof(T)) + kTileBytes - 1) / kTileBytes;
+    const int64_t tile = ((vectors + tiles - 1) / tiles + kPlanes - 1) / kPlanes * kPlanes;
     while (begin < end) {
       const int64_t image = begin / blocks.count, first = begin % blocks.count;
       const int64_t blocks_here = std::min(end - begin, blocks.count - first);
       const int64_t stop = std::min(blocks.channels, (first + blocks_here) * blocks.size);
       PlaneTaps<T> taps_here = taps(image);
-      taps_here.sort();
+      taps_here.sort(tile);
       const bool* updated =
           params_.mask ? static_cast<const bool*>(params_.mask) + image * area_ : nullptr;
       int64_t c = first * blocks.size;
       do {  // once even where there are no channels
         const int64_t block = c / blocks.size;
-        const int64_t count = std::min({most, (block + 1) * blocks.size - c, stop - c});
-        const int64_t from = image * blocks.channels + c;
-        const Group group{image,  block, c == block * blocks.size, c, planes(maps, from, count),
-                          updated};
-        Fetcher<T> next(planes(maps, from + count, std::min(most, stop - c - count)), area_);
+        const int64_t count = std::min(kPlanes, stop - c);
+        const Group group{image, block, c == block * blocks.size,
+                          planes(maps, image * blocks.channels + c, 0, count), updated};
         step(group, [&](auto vector) __attribute__((always_inline)) {
-          taps_here.for_each_vector([&](const auto& at, int64_t p, int64_t lanes)
-                                        __attribute__((always_inline)) {
-                                          next.fetch();
-                                          vector(at, p, lanes);
-                                        });
+          for (int64_t t = 0; t * tile < vectors; ++t) {
+            const bool last = (t + 1) * tile >= vectors;
+            const int64_t next_vector = last ? 0 : (t + 1) * tile, next_c = last ? c + count : c;
+            Fetcher<T> next(planes(maps, image * blocks.channels + next_c, next_vector * kLanes<T>,
+                                   std::min(kPlanes, stop - next_c)),
+                            std::min(tile, vectors - next_vector), area_);
+            taps_here.for_each_vector(
+                t, [&](const auto& at, int64_t p, int64_t lanes) __attribute__((always_inline)) {
+                  next.fetch();
+                  vector(at, p, lanes);
+                });
+          }
         });
         c += count;
       } while (c < stop);
@@ -243,7 +269,7 @@ class PlaneAggregator {
   HPVOD_INLINE void for_each_plane(const Group& group, const At& at, int64_t p, int64_t count,
                                    Function plane) const {
     const int64_t area = area_;
-    auto [key, current, own, scale, planes] = group.planes;
+    auto [key, current, own, scale, output, planes] = group.planes;
     current += p;
     const bool* updated = group.updated ? group.updated + p : nullptr;
     const int64_t computed = updated ? std::count(updated, updated + count, true) : count;
