@@ -146,8 +146,8 @@ def measure(contest: Contest) -> list[Row]:
     left_out = dict(contest.left_out)
     contestants = dict(contest.backends)
     if contest.copied:
-        target = torch.empty_like(contest.copied[0])
-        contestants["copy"] = lambda index: target.copy_(contest.copied[index])
+        targets = [torch.empty_like(source) for source in contest.copied]
+        contestants["copy"] = lambda index: targets[index].copy_(contest.copied[index])
     peer_errors: dict[str, dict[str, float]] = {}
     for name, variants in contest.peers.items():
         for variant, run in variants.items():

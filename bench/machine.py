@@ -57,9 +57,9 @@ def describe(device: torch.device) -> dict[str, Any]:
 def copy_bandwidth(device: torch.device, moved: int, sets: int) -> float:
     """Bytes a millisecond, reads and writes both counted, of a copy that moves `moved` bytes.
 
-    On a CPU of just that size, and of one source after the other of as many as an op has input
-    sets: a cache that all cores share may hold what one op works on and not what another does. On a
-    GPU one gigabyte, which no cache holds.
+    On a CPU of just that size, and from one source after the other to a target of its own, of as
+    many as an op has input sets: a cache that all cores share may hold what one op works on and not
+    what another does. On a GPU one gigabyte, which no cache holds.
     """
     if device.type == "cuda":
         return _copy_bandwidth(device, 2**30, 1)
@@ -69,8 +69,8 @@ def copy_bandwidth(device: torch.device, moved: int, sets: int) -> float:
 @functools.cache
 def _copy_bandwidth(device: torch.device, size: int, sets: int) -> float:
     sources = torch.randint(256, (sets, size), dtype=torch.uint8, device=device)
-    target = torch.empty_like(sources[0])
-    copies = {"copy": lambda number: target.copy_(sources[number])}
+    targets = torch.empty_like(sources)
+    copies = {"copy": lambda number: targets[number].copy_(sources[number])}
     times = median_times(copies, device, seconds=0.5, sets=sets)
     return 2 * size / times["copy"]
 
