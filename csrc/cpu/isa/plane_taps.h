@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <vector>
 
 #include "../../kernels/bilinear.h"
@@ -33,11 +34,12 @@ class PlaneTaps {
  public:
   static int64_t vectors(int64_t area) { return (area + kLanes<T> - 1) / kLanes<T>; }
 
-  // Of an image, whole cache lines.
+  // Of an image, and so many that values of any type may follow.
   static int64_t bytes(int64_t area) {
     const int64_t lane = 2 * sizeof(A) + 8 * sizeof(Bits<T>) + 4 * sizeof(int32_t);
     const int64_t all = vectors(area) * (kLanes<T> * lane + sizeof(Starts) + sizeof(Reads));
-    return (all + 63) / 64 * 64;
+    constexpr int64_t kAlignment = alignof(std::max_align_t);
+    return (all + kAlignment - 1) / kAlignment * kAlignment;
   }
 
   PlaneTaps(const Size& size, char* memory)
@@ -182,7 +184,7 @@ class PlaneTaps {
     int32_t place[4][kLanes<T>];  // 0 outside
   };
 
-  // Stores of a vector's corners what it needs to read like that.
+  // Stores of a vector's corners what reading them needs.
   Reads keep(const Corners& corners, int64_t vector) {
     Starts& starts = starts_[vector] = {};
     Bits<T> second[4][kLanes<T>] = {};

@@ -13,8 +13,6 @@ namespace hpvod {
 namespace HPVOD_ISA {
 namespace {
 
-constexpr int64_t kLine = 64;
-
 // Planes of each map that are gone through side by side, a tile of them at a time, while the next
 // are asked for. Each is a stream of memory, of which a processor follows about 16, and two maps
 // are read. Two tiles of all maps stay in a core's second-level cache.
@@ -45,6 +43,12 @@ struct Planes {
   const T* scale;
   T* output;
   int64_t count;
+
+  // So many planes, so many values further on in the maps.
+  Planes from(int64_t values, int64_t planes) const {
+    const auto at = [&](auto* map) { return map ? map + values : nullptr; };
+    return {at(key), at(current), at(own), at(scale), at(output), planes};
+  }
 };
 
 // Asks for the lines of the tile that is next, with each vector of pixels as many as it has in
@@ -78,6 +82,7 @@ class Fetcher {
   }
 
  private:
+  static constexpr int64_t kLine = 64;
   static constexpr int64_t kBytes = kPlanes * kLanes<T> * sizeof(T);  // with a vector, of a map
 
   const int64_t steps_;  // vectors with which a plane is asked for
@@ -197,8 +202,7 @@ class PlaneAggregator {
   // The workspace of an image: its taps, its weights, and the sums of its blocks.
   int64_t image_bytes() const {
     const int64_t values = (2 + 3 * embedding_blocks_.count) * pixels_;
-    return PlaneTaps<T>::bytes(area_) +
-           (values * static_cast<int64_t>(sizeof(A)) + kLine - 1) / kLine * kLine;
+    return PlaneTaps<T>::bytes(area_) + values * static_cast<int64_t>(sizeof(A));
   }
   PlaneTaps<T> taps(int64_t image) const { return {size_, workspace_ + image * image_bytes()}; }
   // [2, pixels]: the key frame's, the current one's.
@@ -214,52 +218,59 @@ class PlaneAggregator {
     return {map(key), map(current), map(own), map(scale), static_cast<T*>(output), 0};
   }
 
-  Planes<T> planes(const Planes<T>& maps, int64_t first, int64_t pixel, int64_t count) const {
-    const auto from = [&](auto* map) { return map ? map + first * area_ + pixel : nullptr; };
-    return {from(maps.key),   from(maps.current), from(maps.own),
-            from(maps.scale), from(maps.output),  count};
-  }
-
   // Calls step(group, for_each) for the groups of planes of the blocks [begin, end) of all images,
   // in which for_each(vector) calls vector(at, p, count) for every vector of pixels.
   template <typename Step>
   HPVOD_INLINE void for_each_group(const Blocks& blocks, const Planes<T>& maps, int64_t begin,
                                    int64_t end, Step step) const {
-    const int64_t vectors = PlaneTaps<T>::vectors(area_);
-    const int64_t tiles =
-        (vectors * kLanes<T> * static_cast<int64_t>(sizeof(T)) + kTileBytes - 1) / kTileBytes;
-    const int64_t tile = ((vectors + tiles - 1) / tiles + kPlanes - 1) / kPlanes * kPlanes;
     while (begin < end) {
       const int64_t image = begin / blocks.count, first = begin % blocks.count;
       const int64_t blocks_here = std::min(end - begin, blocks.count - first);
       const int64_t stop = std::min(blocks.channels, (first + blocks_here) * blocks.size);
+      const auto planes = [&](int64_t c) {
+        return maps.from((image * blocks.channels + c) * area_, std::min(kPlanes, stop - c));
+      };
       PlaneTaps<T> taps_here = taps(image);
-      taps_here.sort(tile);
+      taps_here.sort(tile_vectors());
       const bool* updated =
           params_.mask ? static_cast<const bool*>(params_.mask) + image * area_ : nullptr;
       int64_t c = first * blocks.size;
       do {  // once even where there are no channels
         const int64_t block = c / blocks.size;
-        const int64_t count = std::min(kPlanes, stop - c);
-        const Group group{image, block, c == block * blocks.size,
-                          planes(maps, image * blocks.channels + c, 0, count), updated};
+        const Group group{image, block, c == block * blocks.size, planes(c), updated};
+        c += group.planes.count;
+        const Planes<T> next = planes(c);
         step(group, [&](auto vector) __attribute__((always_inline)) {
-          for (int64_t t = 0; t * tile < vectors; ++t) {
-            const bool last = (t + 1) * tile >= vectors;
-            const int64_t next_vector = last ? 0 : (t + 1) * tile, next_c = last ? c + count : c;
-            Fetcher<T> next(planes(maps, image * blocks.channels + next_c, next_vector * kLanes<T>,
-                                   std::min(kPlanes, stop - next_c)),
-                            std::min(tile, vectors - next_vector), area_);
-            taps_here.for_each_vector(
-                t, [&](const auto& at, int64_t p, int64_t lanes) __attribute__((always_inline)) {
-                  next.fetch();
-                  vector(at, p, lanes);
-                });
-          }
+          for_each_vector(taps_here, group.planes, next, vector);
         });
-        c += count;
       } while (c < stop);
       begin += blocks_here;
+    }
+  }
+
+  // Of a tile: as many as fit, in tiles of one size, and a multiple of kPlanes for the Fetcher.
+  int64_t tile_vectors() const {
+    const int64_t vectors = pixels_ / kLanes<T>;
+    const int64_t tiles = pixels_ * static_cast<int64_t>(sizeof(T)) / kTileBytes + 1;
+    return ((vectors + tiles - 1) / tiles + kPlanes - 1) / kPlanes * kPlanes;
+  }
+
+  // Calls vector(at, p, count) for the vectors of pixels tile by tile, and asks meanwhile for the
+  // tile after each: of the same planes, and in the end of the next.
+  template <typename Function>
+  HPVOD_INLINE void for_each_vector(const PlaneTaps<T>& taps, const Planes<T>& planes,
+                                    const Planes<T>& next, Function vector) const {
+    const int64_t vectors = pixels_ / kLanes<T>, tile = tile_vectors();
+    for (int64_t first = 0; first < vectors; first += tile) {
+      const int64_t after = first + tile < vectors ? first + tile : 0;
+      const Planes<T>& fetched = after > 0 ? planes : next;
+      Fetcher<T> fetcher(fetched.from(after * kLanes<T>, fetched.count),
+                         std::min(tile, vectors - after), area_);
+      taps.for_each_vector(first / tile, [&](const auto& at, int64_t p, int64_t count)
+                                             __attribute__((always_inline)) {
+                                               fetcher.fetch();
+                                               vector(at, p, count);
+                                             });
     }
   }
 
